@@ -1,0 +1,1 @@
+"""lora-agent: holds the adapters of one engine pod. Runs beside the engine as a native sidecar."""
