@@ -1,12 +1,12 @@
 """The agent's door: the HTTPS calls that the operator makes to the agent of one engine pod, and what it answers.
 
-    PUT  /v1/shards/<index>                body: a manifest shard as written   -> 204, 400 where it can't be read
-    GET  /v1/report?after=<seq>&wait=<s>   long poll                           -> 200 Report (the newest, at the latest after `wait`)
-    GET  /v1/base                          what the agent knows of the base    -> 200 Base, 404 while unknown
+    PUT  /v1/shards/<index>                body: a manifest shard as written -> 204; 400 where it can't be read
+    GET  /v1/report?after=<seq>&wait=<s>   long poll -> 200 Report: as soon as it is newer, else after `wait`
+    GET  /v1/base                          what the agent knows of the base -> 200 Base, 404 while unknown
     GET  /readyz, /healthz                 kubelet's probes, without a token
 
-Every `/v1` call carries `Authorization: Bearer <token>`; else 401. The token, the certificate that the operator pins, and
-the copies of Hub tokens come from the engine's Secret, mounted in the agent only.
+Every `/v1` call carries `Authorization: Bearer <token>`; else 401. The token, the certificate that the operator
+pins, and the copies of Hub tokens come from the engine's Secret, mounted in the agent only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 from enum import StrEnum
 from typing import Any, Final, Literal
+
+from pydantic import Field
 
 from lora_operator.protocol.manifest import Wire
 
@@ -52,7 +54,7 @@ class State(StrEnum):
 
 
 class EntryReport(Wire):
-    """One entry on one pod. `reason` is CamelCase and set where the state is not LOADED; `message` <= 1024 characters."""
+    """One entry on one pod. `reason` (CamelCase) and `message` (<= 1024 characters) tell why it is not LOADED."""
 
     engine_name: str
     state: State
@@ -79,7 +81,7 @@ class Report(Wire):
     instance: str
     sequence: int
     agent_version: str
-    shards: dict[str, int] = {}
+    shards: dict[str, int] = Field(default_factory=dict)
     """Shard index (as a string) -> the revision acted on."""
     ready: bool = False
     """What the agent tells kubelet."""

@@ -35,7 +35,7 @@ ENV_OUTPUT_TOKEN: Final = "LORA_OUTPUT_TOKEN"  # noqa: S105 - a variable's name
 
 
 class ExitCode(IntEnum):
-    """Exit codes of `lora-train`; the first four follow sysexits.h. Codes below 75 are final: a retry changes nothing."""
+    """Exit codes of `lora-train`, after sysexits.h where it has one. Below 75 a retry changes nothing."""
 
     OK = 0
     CONFIG_INVALID = 64
@@ -86,7 +86,7 @@ class Result(Wire):
     base_revision: str = ""
     dataset_revision: str = ""
     steps: int = 0
-    metrics: dict[str, str] = {}
+    metrics: dict[str, str] = Field(default_factory=dict)
 
 
 class Metric(Wire):
