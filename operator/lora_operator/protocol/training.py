@@ -38,6 +38,8 @@ class ExitCode(IntEnum):
     """Exit codes of `lora-train`, after sysexits.h where it has one. Below 75 a retry changes nothing."""
 
     OK = 0
+    FAILED = 1
+    """Anything that has no code of its own: the trainer's log has the traceback."""
     CONFIG_INVALID = 64
     DATASET_INVALID = 65
     MODEL_UNAVAILABLE = 66
@@ -64,6 +66,8 @@ class Reason(StrEnum):
     HUB_UNAUTHORIZED = "HubUnauthorized"
     OUT_OF_MEMORY = "OutOfMemory"
     PREEMPTED = "Preempted"
+    TRAINING_FAILED = "TrainingFailed"
+    """Exit code 1: none of the above."""
 
 
 class Artifact(Wire):
