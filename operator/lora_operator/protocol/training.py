@@ -58,6 +58,8 @@ class Reason(StrEnum):
     """Why a training attempt ended. The same words are condition reasons and Event reasons."""
 
     PUBLISHED = "Published"
+    TRAINED = "Trained"
+    """By hand, with --no-publish: the adapter is in the output folder."""
     CONFIG_INVALID = "ConfigInvalid"
     DATASET_INVALID = "DatasetInvalid"
     BASE_MODEL_UNAVAILABLE = "BaseModelUnavailable"
