@@ -186,7 +186,9 @@ class LoRAAdapter(Object):
     """LoRAAdapter says: serve this adapter, on that engine, to these tenants, under this model name."""
 
     spec: AdapterSpec
+    """spec says how an adapter is to be served."""
     status: AdapterStatus | None = None
+    """status is what the operator sees of the adapter."""
 
     @property
     def engine_key(self) -> Key:

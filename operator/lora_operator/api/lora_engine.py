@@ -253,4 +253,6 @@ class LoRAEngine(Object):
     """
 
     spec: EngineSpec
+    """spec says which Deployment holds adapters, and whose."""
     status: EngineStatus | None = None
+    """status is what the operator sees of the engine."""

@@ -184,7 +184,9 @@ class LoRATrainingJob(Object):
     """LoRATrainingJob says: train this adapter, on this base, from this data, and publish it."""
 
     spec: JobSpec
+    """spec says what is trained, and where the result goes; it is one run: only its timing may change later."""
     status: JobStatus | None = None
+    """status is what the operator sees of the training."""
 
     @property
     def engine_key(self) -> Key | None:

@@ -1,7 +1,8 @@
 """The words that the kinds are written in: the base model, bounded strings and lists, and CEL rules.
 
 All of it ends up in the CRDs (`hack/generators/crds.py`) as bounds and rules that the apiserver checks, so that the
-passes never have to. The docstring under a field is its description in `kubectl explain`, and begins with the field's name.
+passes never have to. The docstring under a field is its description in `kubectl explain`: it begins with the field's
+name.
 """
 
 from __future__ import annotations
