@@ -1,0 +1,128 @@
+"""The Hugging Face Hub as passes see it: resolve a revision, read a file or a part of one.
+
+`huggingface_hub` does the talking, in threads. Its errors become ours by status code, for its classes do not tell
+"no access" from "gone" (RepositoryNotFoundError is raised for 401 and 404 alike).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import httpx2 as httpx
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RevisionNotFoundError
+from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import get_session
+
+from lora_operator.errors import Blocked, Waiting
+
+TIMEOUT: Final = 30.0
+RETRY: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file at a commit. `sha256` is known without reading the file only where it lies in LFS or Xet."""
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A repository at the commit that a revision resolved to."""
+
+    repo: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a caller was asked to read, in the words of the object that asked: the fields that an error names."""
+
+    repo: str
+    revision: str = "main"
+    repo_field: str = "spec.source.hub.repo"
+    revision_field: str = "spec.source.hub.revision"
+    token_field: str = "spec.source.hub.tokenSecretRef"  # noqa: S105 - a field's name
+
+
+class Hub:
+    """One Hub. `endpoint` defaults to huggingface_hub's own HF_ENDPOINT."""
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        self.endpoint = endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+        self._api = HfApi(endpoint=self.endpoint, library_name="lora-operator")
+
+    async def resolve(self, place: Place, *, token: str | None) -> Snapshot:
+        """Resolve a model repository's revision to a commit and list its files.
+
+        Raises Blocked or Waiting with the reason RepositoryNotFound, RevisionNotFound, HubUnauthorized, HubForbidden
+        or HubUnavailable.
+        """
+        return await asyncio.to_thread(self._resolve, place, token)
+
+    async def read(
+        self, place: Place, path: str, *, token: str | None, span: tuple[int, int] | None = None, limit: int
+    ) -> bytes:
+        """Read a file at a commit (`place.revision`), or bytes [first, last] of it; at most `limit` bytes."""
+        return await asyncio.to_thread(self._read, place, path, token, span, limit)
+
+    def _resolve(self, place: Place, token: str | None) -> Snapshot:
+        try:
+            info = self._api.model_info(
+                place.repo, revision=place.revision, files_metadata=True, token=token or False, timeout=TIMEOUT
+            )
+        except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+            _explain(error, place, token)
+        files = tuple(
+            RemoteFile(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None)
+            for sibling in info.siblings or ()
+        )
+        return Snapshot(place.repo, info.sha or place.revision, files)
+
+    def _read(self, place: Place, path: str, token: str | None, span: tuple[int, int] | None, limit: int) -> bytes:
+        url = hf_hub_url(place.repo, path, revision=place.revision, endpoint=self.endpoint)
+        headers = build_hf_headers(token=token or False, library_name="lora-operator")
+        if span is not None:
+            headers["Range"] = f"bytes={span[0]}-{span[1]}"
+        data = bytearray()
+        try:
+            with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as answer:
+                answer.raise_for_status()
+                for chunk in answer.iter_bytes():
+                    data += chunk
+                    if len(data) > limit:
+                        break
+        except (httpx.HTTPError, OSError) as error:
+            _explain(error, place, token)
+        return bytes(data[:limit])
+
+
+def _explain(error: Exception, place: Place, token: str | None) -> NoReturn:
+    """Raise what an error of the client means, naming the field to change."""
+    response = getattr(error, "response", None)
+    status: int | None = getattr(response, "status_code", None)
+    given = "the token given" if token else "no token given"
+    if isinstance(error, RevisionNotFoundError):
+        message = f"{place.repo} has no revision {place.revision!r}: correct {place.revision_field}"
+        raise Blocked("RevisionNotFound", message) from error
+    if isinstance(error, EntryNotFoundError):
+        raise Blocked("FileNotFound", f"a file of {place.repo} at {place.revision} is gone") from error
+    if isinstance(error, GatedRepoError) or status == 403:
+        message = f"{place.repo} may not be read with {given}: ask for access, or change {place.token_field}"
+        raise Blocked("HubForbidden", message) from error
+    if status == 401:
+        hint = "the Hub refuses the token" if token else "it is private or does not exist"
+        message = f"{place.repo} can't be read: {hint}; set {place.token_field}, or correct {place.repo_field}"
+        raise Blocked("HubUnauthorized", message) from error
+    if status == 404:
+        message = f"there is no {place.repo} that {given} may see: correct {place.repo_field} or {place.token_field}"
+        raise Blocked("RepositoryNotFound", message) from error
+    what = f"answered {status}" if status else f"can't be reached ({type(error).__name__})"
+    raise Waiting("HubUnavailable", f"the Hub {what}; trying again", after=RETRY) from error

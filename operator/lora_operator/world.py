@@ -1,0 +1,48 @@
+"""What every pass is handed: the clients, what was seen, and the few values that one pass leaves for another.
+
+The blackboards hold what can be had again: a resolution that the manifest pins, a report that the next call repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lora_operator.clients.door import Doors
+from lora_operator.clients.hub import Hub
+from lora_operator.clients.kube import Kube
+from lora_operator.events import Recorder
+from lora_operator.labels import Key
+from lora_operator.protocol.door import Base, Report
+from lora_operator.protocol.manifest import Entry
+from lora_operator.protocol.training import TrainerStatus
+from lora_operator.reporting import Reporter
+from lora_operator.settings import Settings
+from lora_operator.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Everything outside a pass. Only `apply.py` and `observe.py` of a kind reach for the clients."""
+
+    settings: Settings
+    store: Store
+    kube: Kube
+    hub: Hub
+    doors: Doors
+    recorder: Recorder
+    reporter: Reporter
+    wake: Callable[[Key], None]
+    """Put a key of any kind on its queue, now."""
+    now: Callable[[], datetime]
+    wanted: dict[Key, tuple[Entry, ...]] = field(default_factory=dict)
+    """By LoRAAdapter: the entries that the manifest is to hold for it. Absent: keep what the manifest has."""
+    credentials: dict[str, str] = field(default_factory=dict)
+    """By credential key (protocol.door.credential_key): the Hub token that agents need. Never logged."""
+    reports: dict[Key, Report] = field(default_factory=dict)
+    """By Pod: what its agent said last."""
+    bases: dict[Key, Base] = field(default_factory=dict)
+    """By LoRAEngine: what an agent read of the base model."""
+    progress: dict[Key, TrainerStatus] = field(default_factory=dict)
+    """By LoRATrainingJob: what its trainer said last."""
