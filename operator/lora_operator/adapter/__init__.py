@@ -1,0 +1,42 @@
+"""The adapter library: decides whether an engine may be given an adapter, from its files alone.
+
+Operator, agent and trainer import it; it imports nothing else of ours, and needs no torch and no network.
+"""
+
+from .base import Base, base_from_config, base_from_headers
+from .directory import open_directory
+from .engine import EngineLimits
+from .files import Adapter, FileFacts, from_config, from_parts
+from .findings import Code, Finding, Severity, Summary, Verdict
+from .header import FIRST_GUESS, Header, HeaderError, Tensor, header_range, parse_header
+from .inspection import inspect
+from .names import CONFIG, WEIGHTS, digest, engine_name, weights_files
+
+__all__ = [
+    "CONFIG",
+    "FIRST_GUESS",
+    "WEIGHTS",
+    "Adapter",
+    "Base",
+    "Code",
+    "EngineLimits",
+    "FileFacts",
+    "Finding",
+    "Header",
+    "HeaderError",
+    "Severity",
+    "Summary",
+    "Tensor",
+    "Verdict",
+    "base_from_config",
+    "base_from_headers",
+    "digest",
+    "engine_name",
+    "from_config",
+    "from_parts",
+    "header_range",
+    "inspect",
+    "open_directory",
+    "parse_header",
+    "weights_files",
+]

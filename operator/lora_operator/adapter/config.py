@@ -1,0 +1,228 @@
+"""adapter_config.json: decoded as hostile input, then read into a typed `LoraConfig`.
+
+PEFT and vLLM read this file with Python's json and next to no checks; here every value that one of them uses has its
+type and its range checked. Which PEFT features are served is `variants.py`'s question, not this module's.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TypeGuard
+
+from .findings import Code, Findings
+from .names import CONFIG
+
+# A config that lists every module of a 120-layer model by its full name has some 100 kB.
+CONFIG_LIMIT = 1024 * 1024
+# A rank beyond this is no low rank; it also keeps figures of 10,000 digits out of every sum.
+_RANK_LIMIT = 2**16
+_VALUES_LIMIT = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraConfig:
+    """What the rules need of the config; *raw* is all of it, decoded and free of non-finite numbers."""
+
+    rank: int
+    lora_alpha: float
+    use_rslora: bool
+    target_modules: tuple[str, ...] | str
+    exclude_modules: tuple[str, ...] | str
+    layers_to_transform: tuple[int, ...] | None
+    layers_pattern: tuple[str, ...]
+    rank_pattern: dict[str, int]
+    alpha_pattern: dict[str, float]
+    base_model: str | None
+    raw: dict[str, object] = field(repr=False)
+
+    def scaling(self, rank: int, alpha: float) -> float:
+        """Return what PEFT and vLLM multiply B·A by."""
+        return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+
+
+def parse_config(data: bytes, findings: Findings) -> LoraConfig | None:
+    """Read the config; None, with findings that say why, where it is not one that PEFT would load."""
+    raw = _decode(data, findings)
+    if raw is None:
+        return None
+    reader = _Reader(raw, findings)
+    config = LoraConfig(
+        rank=reader.rank(),
+        lora_alpha=reader.alpha(),
+        use_rslora=reader.flag("use_rslora"),
+        target_modules=reader.names_or_regex("target_modules", required=True),
+        exclude_modules=reader.names_or_regex("exclude_modules"),
+        layers_to_transform=reader.layers(),
+        layers_pattern=reader.layers_pattern(),
+        rank_pattern=reader.rank_pattern(),
+        alpha_pattern=reader.alpha_pattern(),
+        base_model=reader.text("base_model_name_or_path"),
+        raw=raw,
+    )
+    reader.check_dropout()
+    return None if reader.failed else config
+
+
+def _decode(data: bytes, findings: Findings) -> dict[str, object] | None:
+    problem = None
+    raw: object = None
+    if len(data) > CONFIG_LIMIT:
+        problem = f"{len(data)} bytes"
+    elif data.count(b",") + data.count(b"[") + data.count(b"{") > _VALUES_LIMIT:
+        problem = f"more than {_VALUES_LIMIT} values"
+    else:
+        try:
+            raw = json.loads(data.decode("utf-8"))
+        except UnicodeDecodeError:
+            problem = "not UTF-8"
+        except RecursionError:
+            problem = "nested too deeply"
+        except ValueError as error:
+            problem = f"not JSON ({error})"
+        else:
+            problem = None if isinstance(raw, dict) else "not a JSON object"
+    if problem is None:
+        bad = _first_bad(raw)
+        if bad is None and isinstance(raw, dict):
+            return raw
+        where, problem = bad or (CONFIG, "not a JSON object")
+        _malformed(findings, where, problem, "JSON with finite numbers and whole characters")
+        return None
+    _malformed(findings, CONFIG, problem, "a JSON object in UTF-8, at most 1 MiB")
+    return None
+
+
+def _first_bad(root: object) -> tuple[str, str] | None:
+    """Find a number that is not finite (it poisons every neighbour) or half a surrogate pair (it hangs vLLM)."""
+    stack: list[tuple[str, object]] = [("", root)]
+    while stack:
+        where, value = stack.pop()
+        match value:
+            case float() if not math.isfinite(value):
+                return where or CONFIG, f"the number {value}"
+            case str() if _has_surrogate(value):
+                return where or CONFIG, "a text with half a surrogate pair"
+            case dict():
+                if any(_has_surrogate(key) for key in value):
+                    return where or CONFIG, "a name with half a surrogate pair"
+                stack.extend((f"{where}.{key}" if where else key, item) for key, item in value.items())
+            case list():
+                stack.extend((f"{where}[{index}]", item) for index, item in enumerate(value))
+    return None
+
+
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _malformed(findings: Findings, where: str, found: object, expected: str) -> None:
+    findings.error(
+        Code.MALFORMED_CONFIG,
+        where,
+        found=found,
+        expected=expected,
+        fix=f"correct it in {CONFIG}, or save the adapter again with PEFT",
+    )
+
+
+class _Reader:
+    """Reads one field after the other; remembers whether one of them could not be read."""
+
+    def __init__(self, raw: dict[str, object], findings: Findings) -> None:
+        self._raw = raw
+        self._findings = findings
+        self.failed = False
+
+    def rank(self) -> int:
+        return self._rank("r", self._raw.get("r"))
+
+    def alpha(self) -> float:
+        return self._number("lora_alpha", self._raw.get("lora_alpha"))
+
+    def flag(self, name: str) -> bool:
+        value = self._raw.get(name)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        self._refuse(name, value, "true or false")
+        return False
+
+    def text(self, name: str) -> str | None:
+        value = self._raw.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        self._refuse(name, value, "a text")
+        return None
+
+    def names_or_regex(self, name: str, *, required: bool = False) -> tuple[str, ...] | str:
+        value = self._raw.get(name)
+        if isinstance(value, str) and value:
+            return value
+        if _is_texts(value) and (value or not required):
+            return tuple(value)
+        if required or value not in (None, ""):
+            self._refuse(name, value, "a list of module names" if name in self._raw else "set")
+        return ()
+
+    def layers(self) -> tuple[int, ...] | None:
+        value = self._raw.get("layers_to_transform")
+        if value is None or value == []:
+            return None
+        layers = value if isinstance(value, list) else [value]
+        if all(type(layer) is int and 0 <= layer < _RANK_LIMIT for layer in layers):
+            return tuple(layers)
+        self._refuse("layers_to_transform", value, "layer numbers")
+        return None
+
+    def layers_pattern(self) -> tuple[str, ...]:
+        value = self._raw.get("layers_pattern")
+        if not value and not isinstance(value, bool | int | float):
+            return ()
+        if isinstance(value, str):
+            return (value,)
+        if _is_texts(value):
+            return tuple(value)
+        self._refuse("layers_pattern", value, "names")
+        return ()
+
+    def rank_pattern(self) -> dict[str, int]:
+        return {key: self._rank(f"rank_pattern.{key}", value) for key, value in self._pattern("rank_pattern").items()}
+
+    def alpha_pattern(self) -> dict[str, float]:
+        return {
+            key: self._number(f"alpha_pattern.{key}", value) for key, value in self._pattern("alpha_pattern").items()
+        }
+
+    def check_dropout(self) -> None:
+        """Inference never uses it, but PEFT refuses to build a layer with an impossible one."""
+        value = self._raw.get("lora_dropout", 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value > 1:
+            self._refuse("lora_dropout", value, "a number up to 1")
+
+    def _pattern(self, name: str) -> dict[str, object]:
+        value = self._raw.get(name, {})
+        if isinstance(value, dict):
+            return value
+        self._refuse(name, value, "an object of name and number")
+        return {}
+
+    def _rank(self, where: str, value: object) -> int:
+        if type(value) is int and 0 < value < _RANK_LIMIT:
+            return value
+        self._refuse(where, value, f"a whole number from 1 to {_RANK_LIMIT - 1}")
+        return 1
+
+    def _number(self, where: str, value: object) -> float:
+        # An integer of 400 digits is JSON, but no float; 1e30 times any weight is no number in float32.
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30:
+            return float(value)
+        self._refuse(where, value, "a finite number")
+        return 0.0
+
+    def _refuse(self, where: str, value: object, expected: str) -> None:
+        self.failed = True
+        found = "missing" if value is None and where not in self._raw else value
+        _malformed(self._findings, where, found, expected)
+
+
+def _is_texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(item, str) and item for item in value)

@@ -1,0 +1,124 @@
+"""Reading an adapter from a directory that a stranger filled.
+
+Opens regular files of that directory and nothing else: no link out of it, no pipe (it would block for ever), no device,
+no pickle. Raises OSError where the directory itself can't be read; everything about its content is a finding.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from .config import CONFIG_LIMIT
+from .files import Adapter, FileFacts, check_digest, report_header
+from .findings import Code, Findings
+from .header import Header, HeaderError, header_range, parse_header
+from .names import CONFIG, PICKLES, weights_files
+from .scan import scan
+
+
+def open_directory(
+    path: str | Path, *, level: Literal["header", "full"] = "full", expected: Mapping[str, str] | None = None
+) -> Adapter:
+    """Read the adapter at *path*; at level `full` every byte, compared with the *expected* sha256 of each file."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        reader = _Reader(folder, level, expected or {})
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+        for name in weights_files(names):
+            reader.read(name)
+        for name in set(PICKLES).intersection(names):
+            reader.files[name] = FileFacts(os.stat(name, dir_fd=folder, follow_symlinks=False).st_size)
+    finally:
+        os.close(folder)
+    return Adapter(
+        level=level,
+        config_bytes=reader.config_bytes,
+        files=reader.files,
+        headers=reader.headers,
+        magnitudes=reader.magnitudes,
+        problems=reader.findings.all(),
+    )
+
+
+@dataclass(slots=True)
+class _Reader:
+    folder: int
+    level: str
+    expected: Mapping[str, str]
+    config_bytes: bytes | None = None
+    files: dict[str, FileFacts] = field(default_factory=dict)
+    headers: dict[str, Header] = field(default_factory=dict)
+    magnitudes: dict[str, float] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+
+    def read(self, name: str) -> None:
+        """Read one file as far as the level asks, and report what is wrong with it."""
+        with _open_regular(self.folder, name) as file:
+            if file is None:
+                self.findings.error(
+                    Code.NOT_A_REGULAR_FILE,
+                    name,
+                    found="no regular file of this directory",
+                    expected="a regular file",
+                    fix="replace it by a copy of the file itself",
+                )
+                return
+            size = os.fstat(file.fileno()).st_size
+            if name == CONFIG:
+                # One byte more than is allowed: the config's own rule then refuses it by its size.
+                self.config_bytes = file.read(CONFIG_LIMIT + 1)
+            elif name.endswith(".safetensors"):
+                self._read_header(file, name, size)
+            self.files[name] = FileFacts(size, self._read_whole(file, name, size))
+
+    def _read_header(self, file: BinaryIO, name: str, size: int) -> None:
+        try:
+            prefix = b""
+            while (wanted := header_range(prefix, size)) and (more := file.read(wanted[1] - wanted[0])):
+                prefix += more
+            self.headers[name] = parse_header(prefix, size)
+        except HeaderError as error:
+            report_header(name, error, self.findings)
+
+    def _read_whole(self, file: BinaryIO, name: str, size: int) -> str | None:
+        if self.level != "full":
+            return None
+        file.seek(0)
+        result = scan(file, self.headers.get(name), size=size)
+        if result.read != size:
+            self.findings.error(
+                Code.FILE_CHANGED,
+                name,
+                found="another length at the end of reading",
+                expected=f"{size} bytes",
+                fix="inspect a copy that nobody writes to",
+            )
+        self.magnitudes.update(result.magnitudes)
+        check_digest(name, result.sha256, self.expected.get(name), self.findings)
+        return result.sha256
+
+
+@contextmanager
+def _open_regular(folder: int, name: str) -> Iterator[BinaryIO | None]:
+    """Open *name* if it is a regular file of *folder*, or a link to a plain name in it; yield None otherwise."""
+    if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        name = os.readlink(name, dir_fd=folder)
+    if "/" in name or name in ("", ".", "..") or not _is_regular(folder, name):
+        yield None
+        return
+    # Between the look and the open it may have become something else: open no link, wait for no pipe, look again.
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(descriptor, "rb") as file:
+        yield file if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+
+def _is_regular(folder: int, name: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,57 @@
+"""What the engine allows, read from its Deployment's flags by whoever calls; None where that could not be read."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from .findings import Code, Findings
+
+# The newest vLLM whose LoRA code the rules of this package were read from.
+_KNOWN_MINOR = 33
+_VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """The limits of one engine; *dtype* as in vLLM's --dtype, e.g. bfloat16."""
+
+    max_lora_rank: int | None = None
+    device: Literal["cpu", "cuda"] | None = None
+    dtype: str | None = None
+    type: str = "VLLM"
+    version: str | None = None
+
+
+def check_engine(engine: EngineLimits, rank: int | None, findings: Findings) -> None:
+    """Report a rank above the engine's, and an engine whose rules we don't know."""
+    if engine.type != "VLLM":
+        findings.error(
+            Code.UNKNOWN_ENGINE, "engine type", found=engine.type, expected="VLLM", fix="serve it on a vLLM engine"
+        )
+    version = _VERSION.match(engine.version or "")
+    if version and (int(version[1]), int(version[2])) > (0, _KNOWN_MINOR):
+        findings.warning(
+            Code.UNKNOWN_ENGINE,
+            "engine version",
+            found=engine.version,
+            expected=f"vLLM up to 0.{_KNOWN_MINOR}",
+            fix="check that it answers as it should: this vLLM is newer than the rules",
+        )
+    if rank is None:
+        return
+    if engine.max_lora_rank is None:
+        findings.warning(
+            Code.NOT_CHECKED,
+            "--max-lora-rank",
+            found="unknown",
+            expected=f"at least {rank}",
+            fix="set it on the engine, or in the LoRAEngine's flags",
+        )
+    elif rank > engine.max_lora_rank:
+        findings.error(
+            Code.RANK_TOO_HIGH,
+            "r",
+            found=rank,
+            expected=f"at most {engine.max_lora_rank} (--max-lora-rank)",
+            fix=f"train with a lower rank, or start the engine with --max-lora-rank {rank} or more",
+        )

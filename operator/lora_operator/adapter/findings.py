@@ -1,0 +1,234 @@
+"""What the library answers with: findings, each with a stable code, and the verdict made of them.
+
+Every other module of this package reports into a `Findings` collector; `inspection.inspect` turns it into a `Verdict`.
+The codes are a contract: the operator uses them as condition reasons and Event reasons.
+"""
+
+import enum
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+MESSAGE_LIMIT = 1024
+TEXT_LIMIT = 200
+# A hostile or merely broken file can be wrong in 100,000 places; a person reads the first few.
+FINDINGS_PER_CODE = 16
+
+
+class Severity(enum.StrEnum):
+    """How much a finding weighs: one error is enough not to serve."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Code(enum.StrEnum):
+    """What can be wrong with an adapter. A code keeps its meaning for good."""
+
+    # The files
+    MISSING_CONFIG = "MissingConfig"
+    MISSING_FILE = "MissingFile"
+    PICKLE_ONLY = "PickleOnly"
+    SHARDED_WEIGHTS = "ShardedWeights"
+    NOT_A_REGULAR_FILE = "NotARegularFile"
+    FILE_CHANGED = "FileChanged"
+    DIGEST_MISMATCH = "DigestMismatch"
+    # adapter_config.json
+    MALFORMED_CONFIG = "MalformedConfig"
+    UNSUPPORTED_VARIANT = "UnsupportedVariant"
+    DORA_NOT_SUPPORTED = "DoRANotSupported"
+    BIAS_NOT_SUPPORTED = "BiasNotSupported"
+    MODULES_TO_SAVE_NOT_SUPPORTED = "ModulesToSaveNotSupported"
+    INIT_NOT_SUPPORTED = "InitNotSupported"
+    RANK_TOO_HIGH = "RankTooHigh"
+    PATTERN_NOT_SUPPORTED = "PatternNotSupported"
+    UNKNOWN_FIELD = "UnknownField"
+    # The weights
+    TRUNCATED_FILE = "TruncatedFile"
+    MALFORMED_HEADER = "MalformedHeader"
+    NO_TENSORS = "NoTensors"
+    UNSUPPORTED_DTYPE = "UnsupportedDtype"
+    UNKNOWN_TENSOR = "UnknownTensor"
+    UNPAIRED_TENSOR = "UnpairedTensor"
+    RANK_MISMATCH = "RankMismatch"
+    NOT_TARGETED = "NotTargeted"
+    MISSING_TENSOR = "MissingTensor"
+    NOT_FINITE = "NotFinite"
+    VALUE_TOO_LARGE = "ValueTooLarge"
+    # Against the base and the engine
+    UNKNOWN_MODULE = "UnknownModule"
+    LAYER_OUT_OF_RANGE = "LayerOutOfRange"
+    SHAPE_MISMATCH = "ShapeMismatch"
+    LM_HEAD_NOT_SUPPORTED = "LmHeadNotSupported"
+    BASE_MISMATCH = "BaseMismatch"
+    BASE_NOT_READABLE = "BaseNotReadable"
+    UNKNOWN_ENGINE = "UnknownEngine"
+    NOT_CHECKED = "NotChecked"
+
+
+# These say that something could not be looked at, not that it is wrong.
+_UNKNOWING = frozenset({Code.BASE_NOT_READABLE, Code.NOT_CHECKED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing found: where, what, what it should be, and what to do about it."""
+
+    code: Code
+    severity: Severity
+    field: str
+    found: str
+    expected: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.field}): {self.found}, expected {self.expected}. To fix: {self.fix}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The adapter in figures; None where it could not be read."""
+
+    rank: int | None = None
+    lora_alpha: float | None = None
+    scaling: float | None = None
+    target_modules: tuple[str, ...] = ()
+    dtype: str | None = None
+    layers: int | None = None
+    parameters: int | None = None
+    size_bytes: int | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """May the engine be given this adapter? With every reason why not."""
+
+    servable: bool
+    findings: tuple[Finding, ...]
+    summary: Summary
+    shapes_checked: bool
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that forbid serving."""
+        return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
+
+    @property
+    def compatible(self) -> Literal["True", "False", "Unknown"]:
+        """The status of a Compatible condition: Unknown where nothing is wrong but something could not be looked at."""
+        if self.servable:
+            return "True"
+        return "Unknown" if all(finding.code in _UNKNOWING for finding in self.errors) else "False"
+
+    @property
+    def reason(self) -> str:
+        """The reason of a condition: the code of the first thing that is wrong, before what could not be looked at."""
+        errors = self._ordered_errors()
+        return errors[0].code.value if errors else "Servable"
+
+    def message(self) -> str:
+        """Say it to a person in one paragraph, at most 1,024 characters: one example of each code."""
+        shown = self.findings if self.servable else self._ordered_errors()
+        counts = Counter(finding.code for finding in shown)
+        examples = {finding.code: finding for finding in reversed(shown)}
+        sentences = [
+            str(examples[code]) + (f" ({count} like this.)" if count > 1 else "") for code, count in counts.items()
+        ]
+        return _shorten(
+            " ".join(["The adapter can be served.", *sentences] if self.servable else sentences), MESSAGE_LIMIT
+        )
+
+    def _ordered_errors(self) -> tuple[Finding, ...]:
+        return tuple(sorted(self.errors, key=lambda finding: finding.code in _UNKNOWING))
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects findings, the first few of each code; the rest are counted."""
+
+    _kept: list[Finding] = field(default_factory=list)
+    _counts: Counter[Code] = field(default_factory=Counter)
+
+    def error(self, code: Code, where: str, *, found: object, expected: str, fix: str) -> None:
+        """Report something that forbids serving."""
+        self._add(code, Severity.ERROR, (where, found, expected, fix))
+
+    def warning(self, code: Code, where: str, *, found: object, expected: str, fix: str) -> None:
+        """Report something that a person should know."""
+        self._add(code, Severity.WARNING, (where, found, expected, fix))
+
+    def add_all(self, findings: tuple[Finding, ...]) -> None:
+        """Take over what another part has already found."""
+        for finding in findings:
+            self._counts[finding.code] += 1
+            self._kept.append(finding)
+
+    def has(self, *codes: Code) -> bool:
+        """Tell whether one of *codes* was reported."""
+        return any(self._counts[code] for code in codes)
+
+    def all(self) -> tuple[Finding, ...]:
+        """Return the findings in the order they were made, those left out as a count on the last of their code."""
+        left_out = {code: count - FINDINGS_PER_CODE for code, count in self._counts.items()}
+        kept = list(self._kept)
+        last = {finding.code: index for index, finding in enumerate(kept)}
+        for code, count in left_out.items():
+            if count > 0:
+                kept[last[code]] = _with_more(kept[last[code]], count)
+        return tuple(kept)
+
+    def _add(self, code: Code, severity: Severity, texts: tuple[str, object, str, str]) -> None:
+        self._counts[code] += 1
+        if self._counts[code] > FINDINGS_PER_CODE:
+            return
+        where, found, expected, fix = (quotable(text) for text in texts)
+        self._kept.append(Finding(code=code, severity=severity, field=where, found=found, expected=expected, fix=fix))
+
+
+def quotable(value: object) -> str:
+    """Make a short text of *value*, without control characters or surrogates: safe in JSON, a log, a condition."""
+    text = value if isinstance(value, str) else repr_bounded(value)
+    text = _shorten(text, TEXT_LIMIT * 2)
+    clean = "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in text
+    )
+    return _shorten(clean, TEXT_LIMIT)
+
+
+def repr_bounded(value: object) -> str:
+    """Show a value from JSON without ever writing out something huge."""
+    match value:
+        case bool() | None:
+            return {True: "true", False: "false", None: "null"}[value]
+        case int() if value.bit_length() > 256:
+            return f"an integer of {value.bit_length()} bits"
+        case int() | float():
+            return repr(value)
+        case str():
+            return f'"{_shorten(value, TEXT_LIMIT)}"'
+        case dict():
+            return f"an object with {len(value)} keys"
+        case list() | tuple() | set() | frozenset() if all(isinstance(item, str | int) for item in value):
+            items = [repr_bounded(item) for item, _ in zip(value, range(8), strict=False)]
+            return f"[{', '.join(items)}{', ...' if len(value) > 8 else ''}]"
+        case list() | tuple():
+            return f"a list of {len(value)} items"
+        case _:
+            return type(value).__name__
+
+
+def _with_more(finding: Finding, count: int) -> Finding:
+    return Finding(
+        code=finding.code,
+        severity=finding.severity,
+        field=finding.field,
+        found=f"{finding.found} (and {count} more of this kind)",
+        expected=finding.expected,
+        fix=finding.fix,
+    )
+
+
+def _shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

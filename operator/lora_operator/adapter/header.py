@@ -1,0 +1,184 @@
+"""The safetensors header: parsed by the letter of the format, from bytes that nobody has checked yet.
+
+The operator hands in the start of a remote file (range requests), the agent the start of a local one.
+Format: https://github.com/huggingface/safetensors#format - 8 bytes of length, a JSON object, then the tensors.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeGuard
+
+from .findings import Code, quotable
+
+LENGTH_BYTES = 8
+# What safetensors itself allows.
+HEADER_LIMIT = 100_000_000
+# One request of this size brings the whole header of nearly every adapter.
+FIRST_GUESS = 64 * 1024
+# An adapter's header has some 150 bytes and 6 commas a tensor: this is far above any real one and keeps
+# what a hostile one can make of our memory below 300 MB.
+_PARSED_LIMIT = 24 * 1024 * 1024
+_TOKENS_LIMIT = 1_000_000
+_DIMENSIONS_LIMIT = 16
+_SIZE_LIMIT = 2**63
+
+_BITS = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E5M2FNUZ": 8, "F8_E4M3FNUZ": 8,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+    "I32": 32, "U32": 32, "F32": 32,
+    "I64": 64, "U64": 64, "F64": 64, "C64": 64,
+}  # fmt: skip
+
+
+class HeaderError(ValueError):
+    """The start of the file is not a safetensors header; `code` is TruncatedFile or MalformedHeader."""
+
+    def __init__(self, code: Code, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor as the header tells it; *begin* and *end* count from the end of the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A whole header: *length* bytes of JSON after the 8 of the length; tensors in the order of the file."""
+
+    length: int
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def data_start(self) -> int:
+        """Where in the file the first tensor begins."""
+        return LENGTH_BYTES + self.length
+
+
+def header_range(prefix: bytes, file_size: int) -> tuple[int, int] | None:
+    """Tell which bytes, as (start, stop), are still needed after *prefix* to have the header; None if none."""
+    if file_size < LENGTH_BYTES:
+        raise HeaderError(Code.TRUNCATED_FILE, f"{file_size} bytes, less than the 8 of a header's length")
+    if len(prefix) < LENGTH_BYTES:
+        return len(prefix), min(FIRST_GUESS, file_size)
+    stop = LENGTH_BYTES + _length(prefix, file_size)
+    return None if len(prefix) >= stop else (len(prefix), stop)
+
+
+def parse_header(data: bytes, file_size: int) -> Header:
+    """Parse the header at the start of *data*, which may go on beyond it, of a file of *file_size* bytes."""
+    if header_range(data, file_size) is not None:
+        raise HeaderError(Code.TRUNCATED_FILE, f"{len(data)} bytes, less than the header")
+    length = _length(data, file_size)
+    entries = _entries(data[LENGTH_BYTES : LENGTH_BYTES + length])
+    tensors = {name: _tensor(name, value) for name, value in entries.items() if name != "__metadata__"}
+    ordered = dict(sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)))
+    _check_cover(ordered, file_size - LENGTH_BYTES - length)
+    return Header(length, MappingProxyType(ordered))
+
+
+def _length(prefix: bytes, file_size: int) -> int:
+    length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
+    if length > HEADER_LIMIT:
+        raise HeaderError(Code.MALFORMED_HEADER, f"claims {length} bytes, more than the format's 100 MB")
+    if LENGTH_BYTES + length > file_size:
+        raise HeaderError(Code.TRUNCATED_FILE, f"the header alone has {length} bytes, the file {file_size}")
+    if length > _PARSED_LIMIT:
+        raise HeaderError(Code.MALFORMED_HEADER, f"has {length} bytes, more than any adapter needs ({_PARSED_LIMIT})")
+    return length
+
+
+def _entries(raw: bytes) -> dict[str, object]:
+    """Decode the JSON object; its keys are unique, its strings whole."""
+    if not raw.startswith(b"{"):
+        raise _malformed("does not begin with '{'")
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > _TOKENS_LIMIT:
+        raise _malformed(f"has more than {_TOKENS_LIMIT} values")
+    try:
+        text = raw.decode("utf-8")
+        entries = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, HeaderError):
+            raise
+        raise _malformed(f"is not JSON in UTF-8 ({quotable(str(error))})") from error
+    if text.rstrip(" ") != text.rstrip():
+        raise _malformed("is padded with something else than spaces")
+    metadata = entries.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _malformed("has a __metadata__ that is not a map of strings")
+    return dict(entries)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise _malformed("names something twice")
+    if any(not key.isascii() and _has_surrogate(key) for key in entries):
+        raise _malformed("has a name with half a surrogate pair")
+    return entries
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _no_constant(name: str) -> object:
+    raise _malformed(f"holds {name}")
+
+
+def _tensor(name: str, value: object) -> Tensor:
+    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
+        raise _malformed(f"{quotable(name)} is not dtype, shape and data_offsets")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _BITS:
+        raise _malformed(f"{quotable(name)} has the unknown dtype {quotable(dtype)}")
+    if not _is_sizes(shape) or len(shape) > _DIMENSIONS_LIMIT:
+        raise _malformed(f"{quotable(name)} has the shape {quotable(shape)}")
+    if not _is_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise _malformed(f"{quotable(name)} has the data_offsets {quotable(offsets)}")
+    tensor = Tensor(dtype, tuple(shape), offsets[0], offsets[1])
+    if tensor.elements * _BITS[dtype] != (tensor.end - tensor.begin) * 8:
+        raise _malformed(
+            f"{quotable(name)} of shape {quotable(shape)} and dtype {dtype} does not fill its data_offsets"
+        )
+    return tensor
+
+
+def _is_sizes(value: object) -> TypeGuard[list[int]]:
+    # type() and not isinstance(): true is no size.
+    return isinstance(value, list) and all(type(size) is int and 0 <= size < _SIZE_LIMIT for size in value)
+
+
+def _check_cover(ordered: Mapping[str, Tensor], data_size: int) -> None:
+    """Refuse overlaps, holes, and a last byte that is not the file's last."""
+    position = 0
+    for name, tensor in ordered.items():
+        if tensor.begin != position:
+            kind = "overlaps the one before it" if tensor.begin < position else "leaves a hole before it"
+            raise _malformed(f"{quotable(name)} {kind}")
+        position = tensor.end
+    if position > data_size:
+        raise HeaderError(
+            Code.TRUNCATED_FILE, f"the tensors need {position} bytes, the file has {data_size} after its header"
+        )
+    if position < data_size:
+        raise _malformed(f"leaves {data_size - position} bytes at the end of the file to no tensor")
+
+
+def _malformed(reason: str) -> HeaderError:
+    return HeaderError(Code.MALFORMED_HEADER, f"the header {reason}")

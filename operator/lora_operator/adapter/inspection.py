@@ -1,0 +1,113 @@
+"""`inspect`: judge an adapter as the engine will, and answer everything that is wrong with it at once.
+
+Pure: the operator calls it on a header before any pod is touched, the agent on every byte before the engine sees one,
+the trainer before it publishes. Servable: the engine loads it, answers as PEFT does, and nobody else's answers change.
+"""
+
+import re
+from collections.abc import Mapping
+
+from .base import Base
+from .config import LoraConfig, parse_config
+from .engine import EngineLimits, check_engine
+from .files import Adapter, check_files
+from .findings import Code, Findings, Summary, Verdict
+from .names import is_weights
+from .patterns import layer_of
+from .shapes import check_against_base, check_embeddings
+from .tensors import Module, check_modules, find_modules
+from .values import check_values
+from .variants import check_variant
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
+
+
+def inspect(adapter: Adapter, base: Base | None, engine: EngineLimits, *, base_name: str | None = None) -> Verdict:
+    """Judge *adapter* for an engine that serves *base*, None where its shapes can't be had.
+
+    *base_name* is the base's Hub id. Neither PEFT nor vLLM compares it with the adapter's base_model_name_or_path, and
+    equal bases go by many names (mirrors, quantised copies). So another Hub id is an error (`BaseMismatch`) only where
+    shapes can't be compared; where they are, they decide and the name is a warning. A path of the training machine is
+    always a warning.
+    """
+    findings = Findings()
+    findings.add_all(adapter.problems)
+    check_files(adapter, findings)
+    config = parse_config(adapter.config_bytes, findings) if adapter.config_bytes is not None else None
+    modules = find_modules(adapter, findings)
+    readable = bool(modules) and not findings.has(Code.MISSING_FILE, Code.MALFORMED_HEADER, Code.TRUNCATED_FILE)
+    shapes_checked = base is not None and config is not None and readable
+    if config is not None:
+        check_variant(config, findings)
+        check_modules(modules, config, findings)
+        if base is not None:
+            check_against_base(modules, config, base, findings)
+        check_values(modules, config, adapter, engine, findings)
+        _check_base_name(config.base_model, base_name, findings, shapes_checked=shapes_checked)
+    check_embeddings(modules, base, engine, findings)
+    check_engine(engine, max(config.rank, *config.rank_pattern.values(), 0) if config else None, findings)
+    _report_unchecked(adapter, base, findings)
+    found = findings.all()
+    return Verdict(
+        servable=not any(finding.severity == "error" for finding in found),
+        findings=found,
+        summary=_summary(adapter, config, modules),
+        shapes_checked=shapes_checked,
+    )
+
+
+def _check_base_name(named: str | None, wanted: str | None, findings: Findings, *, shapes_checked: bool) -> None:
+    if not named or wanted is None or named.casefold() == wanted.casefold():
+        return
+    hub_ids = all(_HUB_ID.fullmatch(name) for name in (named, wanted))
+    report = findings.error if hub_ids and not shapes_checked else findings.warning
+    report(
+        Code.BASE_MISMATCH,
+        "base_model_name_or_path",
+        found=named,
+        expected=wanted,
+        fix="serve it on the base it was trained on; if this is the same base, correct the name in adapter_config.json",
+    )
+
+
+def _report_unchecked(adapter: Adapter, base: Base | None, findings: Findings) -> None:
+    if adapter.level == "config":
+        findings.warning(
+            Code.NOT_CHECKED,
+            "tensors",
+            found="none yet",
+            expected="the trained weights",
+            fix="inspect the adapter again when it is trained",
+        )
+    elif base is None:
+        findings.error(
+            Code.BASE_NOT_READABLE,
+            "base model",
+            found="no shapes",
+            expected="a base whose safetensors headers or config.json can be read, of a family that is known",
+            fix="make the base model readable (a token, the right name), or merge the adapter into it",
+        )
+
+
+def _summary(adapter: Adapter, config: LoraConfig | None, modules: Mapping[str, Module]) -> Summary:
+    tensors = [tensor for module in modules.values() for tensor in module.halves.values()]
+    layers = {layer for layer in map(layer_of, modules) if layer is not None}
+    dtypes = {tensor.dtype for tensor in tensors}
+    complete = any(is_weights(name) for name in adapter.files)
+    return Summary(
+        rank=max(config.rank, *config.rank_pattern.values(), 0) if config else None,
+        lora_alpha=config.lora_alpha if config else None,
+        scaling=config.scaling(config.rank, config.lora_alpha) if config else None,
+        target_modules=tuple(sorted({name.rpartition(".")[2] for name in modules} or _named(config))),
+        dtype=dtypes.pop() if len(dtypes) == 1 else ("mixed" if dtypes else None),
+        layers=len(layers) if tensors else None,
+        parameters=sum(tensor.elements for tensor in tensors) if tensors else None,
+        size_bytes=adapter.size_bytes if complete else None,
+        digest=adapter.digest,
+    )
+
+
+def _named(config: LoraConfig | None) -> set[str]:
+    if config is None or isinstance(config.target_modules, str):
+        return set()
+    return {name.rpartition(".")[2] for name in config.target_modules}

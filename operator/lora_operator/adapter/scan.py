@@ -1,0 +1,121 @@
+"""One pass over a weights file: its sha256 and the largest magnitude in each tensor, from the same read.
+
+A magnitude is found in the bits: without the sign, IEEE numbers sort as unsigned integers, and infinity and NaN come
+after all others. One `max` a chunk so answers both "is all of it finite?" and "how large does it get?".
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from .header import Header
+
+# Whole elements of every dtype, and small enough to stay in the processor's cache between hash and check.
+_CHUNK = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """How a float lies in its bits: unsigned type, mask without the sign, the first pattern that is not finite."""
+
+    unsigned: str
+    magnitude: int
+    not_finite: int
+
+
+_FORMATS = {
+    "F64": _Format("<u8", 0x7FFF_FFFF_FFFF_FFFF, 0x7FF0_0000_0000_0000),
+    "F32": _Format("<u4", 0x7FFF_FFFF, 0x7F80_0000),
+    "BF16": _Format("<u2", 0x7FFF, 0x7F80),
+    "F16": _Format("<u2", 0x7FFF, 0x7C00),
+    "F8_E5M2": _Format("u1", 0x7F, 0x7C),
+    "F8_E4M3": _Format("u1", 0x7F, 0x7F),
+}
+FLOATS = frozenset(_FORMATS)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What the pass found. *read* is how many bytes there were; fewer than expected if the file shrank meanwhile."""
+
+    sha256: str
+    read: int
+    magnitudes: dict[str, float]
+
+
+def scan(file: BinaryIO, header: Header | None, *, size: int) -> Scan:
+    """Read *file* from its start to at most one byte beyond *size*; without a *header* only hash it."""
+    hasher = hashlib.sha256()
+    buffer = memoryview(bytearray(_CHUNK))
+    magnitudes: dict[str, float] = {}
+    position = 0
+    if header is not None:
+        position += _hash(file, hasher, buffer, count=header.data_start)
+        for name, tensor in header.tensors.items():
+            kind = _FORMATS.get(tensor.dtype)
+            largest = 0
+            wanted = tensor.end - tensor.begin
+            while wanted > 0:
+                chunk = _fill(file, buffer[: min(wanted, _CHUNK)])
+                if not chunk:
+                    break
+                hasher.update(chunk)
+                position += len(chunk)
+                wanted -= len(chunk)
+                largest = max(largest, _largest(chunk, kind)) if kind else 0
+            magnitudes[name] = _value(largest, kind) if kind else 0.0
+    position += _hash(file, hasher, buffer, count=size + 1 - position)
+    return Scan(hasher.hexdigest(), position, magnitudes)
+
+
+def _hash(file: BinaryIO, hasher: "hashlib._Hash", buffer: memoryview, *, count: int) -> int:
+    done = 0
+    while done < count:
+        chunk = _fill(file, buffer[: min(count - done, len(buffer))])
+        if not chunk:
+            break
+        hasher.update(chunk)
+        done += len(chunk)
+    return done
+
+
+def _fill(file: BinaryIO, target: memoryview) -> memoryview:
+    """Read until *target* is full or the file ends, so that a chunk holds whole elements."""
+    filled = 0
+    while filled < len(target):
+        count = file.readinto(target[filled:])  # type: ignore[attr-defined]
+        if not count:
+            break
+        filled += count
+    return target[:filled]
+
+
+def _largest(chunk: memoryview, kind: _Format) -> int:
+    dtype = np.dtype(kind.unsigned)
+    numbers = np.frombuffer(chunk, dtype=dtype, count=len(chunk) // dtype.itemsize)
+    if numbers.size == 0:
+        return 0
+    return int(np.bitwise_and(numbers, dtype.type(kind.magnitude)).max())
+
+
+def _value(bits: int, kind: _Format) -> float:
+    """Turn the magnitude's bits into the number."""
+    if bits >= kind.not_finite:
+        return math.inf
+    match kind:
+        case _Format(unsigned="<u8"):
+            return float(np.uint64(bits).view(np.float64))
+        case _Format(unsigned="<u4"):
+            return float(np.uint32(bits).view(np.float32))
+        case _Format(not_finite=0x7F80):
+            return float(np.uint32(bits << 16).view(np.float32))
+        case _Format(not_finite=0x7C00):
+            return float(np.uint16(bits).view(np.float16))
+        case _Format(not_finite=0x7C):  # float8 e5m2 is the upper half of a float16
+            return float(np.uint16(bits << 8).view(np.float16))
+        case _:
+            exponent, mantissa = bits >> 3, bits & 0b111
+            return math.ldexp(mantissa / 8 + (exponent > 0), max(exponent, 1) - 7)

@@ -1,0 +1,138 @@
+"""The rules over the tensors alone: names, dtypes, pairs, ranks, and whether the config means them.
+
+vLLM applies every tensor it is given, PEFT those that the config names and that fit; refused is where they differ.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .config import LoraConfig
+from .files import Adapter
+from .findings import Code, Findings
+from .header import Tensor
+from .patterns import is_literal, is_targeted, lookup
+from .scan import FLOATS
+
+# The name PEFT saves: only A and B of a module, under its prefix, in printable ASCII.
+_NAME = re.compile(
+    r"base_model\.model\.(?!base_model\.)(?P<module>[!-~]+)\.(?:lora_(?P<linear>[AB])\.weight|lora_embedding_(?P<rows>[AB]))"
+)
+_PREFIX = "base_model.model."
+
+
+@dataclass(slots=True)
+class Module:
+    """The two halves of one module's LoRA, as found."""
+
+    name: str
+    embedding: bool
+    halves: dict[str, Tensor] = field(default_factory=dict)
+
+    def tensor_name(self, half: str) -> str:
+        """Return the name under which PEFT saves *half*."""
+        tail = f"lora_embedding_{half}" if self.embedding else f"lora_{half}.weight"
+        return f"{_PREFIX}{self.name}.{tail}"
+
+
+def find_modules(adapter: Adapter, findings: Findings) -> dict[str, Module]:
+    """Group the tensors by module; report those that are no part of a LoRA."""
+    modules: dict[str, Module] = {}
+    for header in adapter.headers.values():
+        for name, tensor in header.tensors.items():
+            match = _NAME.fullmatch(name)
+            if match is None:
+                _report_unknown(name, findings)
+                continue
+            embedding = match["rows"] is not None
+            module = modules.setdefault(match["module"], Module(match["module"], embedding))
+            if module.embedding != embedding:
+                _report_unknown(name, findings)
+                continue
+            module.halves[match["linear"] or match["rows"]] = tensor
+            _check_dtype(name, tensor, findings)
+    if adapter.headers and not modules and not findings.has(Code.UNKNOWN_TENSOR):
+        findings.error(
+            Code.NO_TENSORS,
+            "the weights",
+            found="no tensors",
+            expected="lora_A and lora_B of at least one module",
+            fix="save the adapter again after training",
+        )
+    return modules
+
+
+def check_modules(modules: Mapping[str, Module], config: LoraConfig, findings: Findings) -> None:
+    """Report what doesn't fit the config or itself: halves without the other, ranks, modules it does not name."""
+    unknown_targets = 0
+    for module in modules.values():
+        if len(module.halves) < 2:
+            half = next(iter(module.halves))
+            other = "B" if half == "A" else "A"
+            findings.error(
+                Code.UNPAIRED_TENSOR,
+                module.tensor_name(half),
+                found="alone",
+                expected=f"{module.tensor_name(other)} beside it",
+                fix="save the adapter again",
+            )
+        _check_rank(module, config, findings)
+        targeted = is_targeted(config, module.name)
+        unknown_targets += targeted is None
+        if targeted is False:
+            findings.error(
+                Code.NOT_TARGETED,
+                module.name,
+                found="tensors in the file",
+                expected="a module that target_modules, exclude_modules and layers_to_transform leave in",
+                fix="take the config it was trained with (vLLM applies every tensor, PEFT what the config names)",
+            )
+    if unknown_targets:
+        findings.warning(
+            Code.NOT_CHECKED,
+            "target_modules",
+            found=f"a regex or pattern for {unknown_targets} modules",
+            expected="a list of names",
+            fix="make sure that it names exactly the modules in the file",
+        )
+
+
+def _check_rank(module: Module, config: LoraConfig, findings: Findings) -> None:
+    uncertain = any(not is_literal(key) for key in config.rank_pattern)
+    rank = lookup(config.rank_pattern, module.name, config.rank)
+    for half, tensor in module.halves.items():
+        name = module.tensor_name(half)
+        if len(tensor.shape) != 2 or 0 in tensor.shape:
+            findings.error(
+                Code.SHAPE_MISMATCH, name, found=list(tensor.shape), expected="a matrix", fix="save the adapter again"
+            )
+        elif not uncertain and tensor.shape[0 if half == "A" else 1] != rank:
+            findings.error(
+                Code.RANK_MISMATCH,
+                name,
+                found=f"rank {tensor.shape[0 if half == 'A' else 1]}",
+                expected=f"rank {rank}, as r and rank_pattern say",
+                fix="make r and rank_pattern those it was trained with",
+            )
+
+
+def _check_dtype(name: str, tensor: Tensor, findings: Findings) -> None:
+    if tensor.dtype not in FLOATS:
+        findings.error(
+            Code.UNSUPPORTED_DTYPE,
+            name,
+            found=tensor.dtype,
+            expected=f"one of {', '.join(sorted(FLOATS))}",
+            fix="save the adapter as bfloat16, float16 or float32",
+        )
+
+
+def _report_unknown(name: str, findings: Findings) -> None:
+    magnitude = "lora_magnitude_vector" in name
+    findings.error(
+        Code.DORA_NOT_SUPPORTED if magnitude else Code.UNKNOWN_TENSOR,
+        name,
+        found="in the file",
+        expected=f"only {_PREFIX}<module>.lora_A.weight, .lora_B.weight, .lora_embedding_A and .lora_embedding_B",
+        fix="save the adapter again with PEFT's save_pretrained, with save_embedding_layers=False",
+    )

@@ -1,0 +1,140 @@
+"""Which kinds of LoRA are served: what vLLM refuses, and what it takes but computes otherwise than PEFT.
+
+vLLM reads some fields to refuse them and never looks at others, so an adapter that needs one of those loads and answers
+wrongly. Sources: vllm/lora/peft_helper.py (0.32) and peft/tuners/lora/config.py (0.21).
+"""
+
+from .config import LoraConfig
+from .findings import Code, Findings, quotable
+from .patterns import is_literal
+
+_MERGE = "merge it into the base (PEFT's merge_and_unload), or train a plain LoRA"
+_RETRAIN = "train without it"
+
+# Inits that only choose where training starts; with the others PEFT changes the base's weights as well.
+_PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
+_BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq")
+
+_UNSUPPORTED = {
+    "alora_invocation_tokens": "vLLM refuses Activated LoRA",
+    "layer_replication": "vLLM refuses layer replication",
+    "use_bdlora": "vLLM refuses block-diagonal LoRA",
+    "use_qalora": "vLLM refuses QALoRA",
+    "trainable_token_indices": "vLLM never adds trained token embeddings",
+    "target_parameters": "LoRA on parameters (fused experts) is not judged yet",
+    "megatron_config": "vLLM does not read it, PEFT builds other layers with it",
+    "arrow_config": "vLLM does not read it, PEFT routes between adapters with it",
+    "kasa_config": "vLLM does not read it, PEFT computes otherwise with it",
+    "monteclora_config": "vLLM does not read it, PEFT computes otherwise with it",
+    "velora_config": "vLLM does not read it",
+}  # fmt: skip
+
+_OTHER_TASKS = {"SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"}
+
+_READ_ELSEWHERE = {
+    "r", "lora_alpha", "use_rslora", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
+    "rank_pattern", "alpha_pattern", "base_model_name_or_path", "lora_dropout", "peft_type", "use_dora", "bias",
+    "lora_bias", "modules_to_save", "init_lora_weights", "task_type", "ensure_weight_tying",
+}  # fmt: skip
+# They change training, or where files are found, and no answer.
+_HARMLESS = {
+    "auto_mapping", "corda_config", "eva_config", "fan_in_fan_out", "inference_mode", "loftq_config", "lora_ga_config",
+    "megatron_core", "modules_to_tie", "peft_version", "qalora_group_size", "revision", "runtime_config",
+    "target_modules_to_tie",
+}  # fmt: skip
+
+
+def check_variant(config: LoraConfig, findings: Findings) -> None:
+    """Report every field that makes this something else than a LoRA which vLLM computes as PEFT does."""
+    raw = config.raw
+    _check_kind(raw, findings)
+    _check_init(raw.get("init_lora_weights"), findings)
+    for name, reason in _UNSUPPORTED.items():
+        if raw.get(name):
+            findings.error(
+                Code.UNSUPPORTED_VARIANT, name, found=raw[name], expected=f"not set ({reason})", fix=_RETRAIN
+            )
+    for name, pattern in (("rank_pattern", config.rank_pattern), ("alpha_pattern", config.alpha_pattern)):
+        for key in pattern:
+            if not is_literal(key):
+                findings.error(
+                    Code.PATTERN_NOT_SUPPORTED,
+                    name,
+                    found=key,
+                    expected="names or ends of names, not regexes",
+                    fix="write the modules' names as keys",
+                )
+    for name in raw.keys() - _READ_ELSEWHERE - _HARMLESS - _UNSUPPORTED.keys():
+        if raw[name]:
+            findings.warning(
+                Code.UNKNOWN_FIELD,
+                name,
+                found=raw[name],
+                expected="a field that vLLM or PEFT 0.21 knows",
+                fix="make sure that the adapter answers as it should without it",
+            )
+
+
+def _check_kind(raw: dict[str, object], findings: Findings) -> None:
+    if raw.get("peft_type") != "LORA":
+        findings.error(
+            Code.UNSUPPORTED_VARIANT,
+            "peft_type",
+            found=raw.get("peft_type"),
+            expected='"LORA"',
+            fix="only LoRA adapters can be served beside a base; PEFT can convert some other kinds (convert_to_lora)",
+        )
+    _check_task(raw.get("task_type"), findings)
+    if raw.get("use_dora"):
+        findings.error(
+            Code.DORA_NOT_SUPPORTED, "use_dora", found=raw["use_dora"], expected="false (vLLM has no DoRA)", fix=_MERGE
+        )
+    for name, expected in (("bias", "none"), ("lora_bias", False)):
+        if raw.get(name, expected) != expected:
+            findings.error(
+                Code.BIAS_NOT_SUPPORTED,
+                name,
+                found=raw[name],
+                expected=quotable(expected),
+                fix="train without bias, or merge it into the base",
+            )
+    if raw.get("modules_to_save"):
+        findings.error(
+            Code.MODULES_TO_SAVE_NOT_SUPPORTED,
+            "modules_to_save",
+            found=raw["modules_to_save"],
+            expected="not set (vLLM serves no whole modules beside a base)",
+            fix=_MERGE,
+        )
+
+
+def _check_task(task: object, findings: Findings) -> None:
+    if task in (None, "CAUSAL_LM"):
+        return
+    if isinstance(task, str) and task in _OTHER_TASKS:
+        findings.warning(
+            Code.NOT_CHECKED, "task_type", found=task, expected='"CAUSAL_LM"', fix="make sure that it generates text"
+        )
+        return
+    findings.error(
+        Code.UNSUPPORTED_VARIANT,
+        "task_type",
+        found=task,
+        expected='"CAUSAL_LM"',
+        fix="PEFT knows no such task: correct it",
+    )
+
+
+def _check_init(init: object, findings: Findings) -> None:
+    if init is None or isinstance(init, bool) or (isinstance(init, str) and init.lower() in _PLAIN_INITS):
+        return
+    changes_base = isinstance(init, str) and init.lower().startswith(_BASE_CHANGING_INITS)
+    findings.error(
+        Code.INIT_NOT_SUPPORTED if changes_base else Code.UNSUPPORTED_VARIANT,
+        "init_lora_weights",
+        found=init,
+        expected="an init that leaves the base's weights alone",
+        fix="convert it to a plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)"
+        if changes_base
+        else _RETRAIN,
+    )
