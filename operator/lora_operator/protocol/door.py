@@ -1,7 +1,9 @@
 """The agent's door: the HTTPS calls that the operator makes to the agent of one engine pod, and what it answers.
 
     PUT  /v1/shards/<index>                body: a manifest shard as written -> 204; 400 where it can't be read
-    GET  /v1/report?after=<seq>&wait=<s>   long poll -> 200 Report: as soon as it is newer, else after `wait`
+    GET  /v1/report?instance=<id>&after=<seq>&wait=<s>
+                                           long poll -> 200 Report: at once where the instance is another (or none is
+                                           given) or the sequence is higher, as soon as it is, else after `wait`
     GET  /v1/base                          what the agent knows of the base -> 200 Base, 404 while unknown
     GET  /readyz, /healthz                 kubelet's probes, without a token
 
