@@ -26,7 +26,7 @@ class RefusalError(Exception):
 
 
 def response_to(refusal: RefusalError) -> web.Response:
-    headers = {"X-Error-Message": refusal.message, **refusal.headers}
+    headers = {"X-Error-Message": " ".join(refusal.message.split()), **refusal.headers}
     if refusal.code is not None:
         headers["X-Error-Code"] = refusal.code
     return web.json_response({"error": refusal.message, **refusal.extra}, status=refusal.status, headers=headers)
