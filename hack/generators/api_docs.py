@@ -95,10 +95,10 @@ def _rules(schema: Schema, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _columns_table(columns: list[dict[str, Any]]) -> str:
     rows = [
-        f"| {column['name'].upper()} | {_cell(column['description'])} | {'`-o wide`' if column.get('priority') else ''} |\n"
+        f"| {column['name'].upper()}{' (wide)' if column.get('priority') else ''} | {_cell(column['description'])} |\n"
         for column in columns
     ]
-    return "| Column | Meaning | Shown |\n|---|---|---|\n" + "".join(rows)
+    return "| Column | Meaning |\n|---|---|\n" + "".join(rows)
 
 
 def _cell(text: str) -> str:
