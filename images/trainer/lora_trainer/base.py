@@ -1,0 +1,97 @@
+"""The base model: its revision resolved to a commit, its files on this machine, and what they say of its shapes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError
+
+from lora_operator.adapter import Base, Header, base_from_config, base_from_headers, header_range, parse_header
+from lora_operator.protocol.training import Reason
+from lora_trainer import hub, log
+from lora_trainer.hub import Denied, Patience
+from lora_trainer.result import Refusal
+from lora_trainer.spec import TrainSpec
+
+FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
+"""Config, tokenizer and weights. No pickles, and no code: neither would be loaded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseModel:
+    """The base on this machine."""
+
+    name: str
+    revision: str
+    folder: Path
+
+
+def resolve(spec: TrainSpec, *, token: str | None, patience: Patience) -> str:
+    """Return the commit that baseModel.revision means now."""
+    base = spec.base_model
+    api = HfApi(token=token)
+    info = hub.call(
+        lambda: api.model_info(base.name, revision=base.revision),
+        what=f"baseModel {base.name}",
+        patience=patience,
+        denied=lambda denied: _unavailable(spec, denied),
+    )
+    if info.sha is None:
+        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, f"baseModel.name: {base.name} has no commit yet")
+    return info.sha
+
+
+def fetch(spec: TrainSpec, *, revision: str, token: str | None, patience: Patience) -> BaseModel:
+    """Bring the base's files here, at this commit."""
+    name = spec.base_model.name
+    api = HfApi(token=token)
+    log.say(f"base model: {name} at {revision[:12]}")
+    folder = hub.call(
+        lambda: api.snapshot_download(name, revision=revision, allow_patterns=list(FILES)),
+        what=f"baseModel {name}",
+        patience=patience,
+        denied=lambda denied: _unavailable(spec, denied),
+    )
+    if not (Path(folder) / "config.json").is_file():
+        message = f"baseModel.name: {name} has no config.json: it is no model that transformers can load"
+        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
+    if not any(Path(folder).glob("*.safetensors")):
+        message = f"baseModel.name: {name} has no safetensors weights; pickles are not loaded"
+        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
+    return BaseModel(name=name, revision=revision, folder=Path(folder))
+
+
+def shapes(base: BaseModel) -> Base | None:
+    """Return the shapes that an adapter must fit: from the weights' headers, else from config.json."""
+    config = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
+    return base_from_headers(list(_headers(base.folder)), config) or base_from_config(config)
+
+
+def _headers(folder: Path) -> Iterator[Header]:
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = b""
+            while wanted := header_range(prefix, size):
+                prefix += file.read(wanted[1] - wanted[0])
+            yield parse_header(prefix, size)
+
+
+def _unavailable(spec: TrainSpec, denied: Denied) -> Refusal:
+    base = spec.base_model
+    if denied.revision:
+        message = f"baseModel.revision: {base.name} has no revision {base.revision!r}"
+    elif issubclass(denied.kind, GatedRepoError):
+        message = (
+            f"baseModel.name: {base.name} is gated; its owner must let the token in baseModel.tokenSecretRef read it"
+        )
+    else:
+        message = (
+            f"baseModel.name: {base.name} is not on the Hub, or the token in baseModel.tokenSecretRef may not read it"
+        )
+    return Refusal(Reason.BASE_MODEL_UNAVAILABLE, f"{message} ({denied.words})")

@@ -1,0 +1,88 @@
+"""Reads a data set that came as one file, beside the spec: jsonl, json or csv.
+
+By the standard library and not by `datasets`: the file is small (a ConfigMap holds 1 MiB), and a broken line can be
+named.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from lora_operator.protocol.training import Reason
+from lora_trainer.result import Refusal
+from lora_trainer.rows import Row
+
+
+def read(path: Path, *, field: str) -> list[Row]:
+    """Return the file's rows. `field` names the spec's field that led here."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        known = ", ".join(_READERS)
+        raise Refusal(Reason.CONFIG_INVALID, f"{field}: {path.name!r} ends in none of {known}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise Refusal(Reason.CONFIG_INVALID, f"{field}: there is no file {path.name!r} in {path.parent}") from error
+    except UnicodeDecodeError as error:
+        raise Refusal(Reason.DATASET_INVALID, f"{field}: {path.name} is not UTF-8 text: {error.reason}") from error
+    return reader(text, path.name)
+
+
+def _jsonl(text: str, name: str) -> list[Row]:
+    rows: list[Row] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            rows.append(_object(_parsed(line, where=f"line {number} of {name}"), where=f"line {number} of {name}"))
+    return rows
+
+
+def _json(text: str, name: str) -> list[Row]:
+    if not text.strip():
+        return []
+    value = _parsed(text, where=name)
+    if not isinstance(value, list):
+        raise Refusal(Reason.DATASET_INVALID, f"data set: {name} holds no list of rows")
+    return [_object(row, where=f"row {number} of {name}") for number, row in enumerate(value, start=1)]
+
+
+def _csv(text: str, name: str) -> list[Row]:
+    lines = csv.reader(text.splitlines(keepends=True), strict=True)
+    try:
+        table = [line for line in lines if line]
+    except csv.Error as error:
+        raise Refusal(Reason.DATASET_INVALID, f"data set: line {lines.line_num} of {name}: {error}") from error
+    if not table:
+        return []
+    header, *body = table
+    for number, line in enumerate(body, start=1):
+        if len(line) != len(header):
+            message = f"data set: row {number} of {name} has {len(line)} columns, its header {len(header)}"
+            raise Refusal(Reason.DATASET_INVALID, message)
+    return [dict(zip(header, line, strict=True)) for line in body]
+
+
+def _parsed(text: str, *, where: str) -> object:
+    try:
+        value: object = json.loads(text)
+    except json.JSONDecodeError as error:
+        message = f"data set: {where} is not JSON: {error.msg} at column {error.colno}"
+        raise Refusal(Reason.DATASET_INVALID, message) from error
+    return value
+
+
+def _object(value: object, *, where: str) -> Row:
+    if not isinstance(value, Mapping):
+        raise Refusal(Reason.DATASET_INVALID, f"data set: {where} is not an object")
+    return value
+
+
+_READERS: Final[Mapping[str, Callable[[str, str], list[Row]]]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+}

@@ -1,0 +1,147 @@
+"""What a row of each data set format looks like, and which row of a data set does not.
+
+Pure: rows come in as mappings, wherever they were read; what is wrong goes out as one sentence with row and column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from lora_operator.api.training import DatasetFormat
+from lora_operator.protocol.training import Reason
+from lora_trainer.result import Refusal
+
+Row = Mapping[str, object]
+
+COLUMNS: Final[Mapping[DatasetFormat, tuple[str, ...]]] = {
+    DatasetFormat.MESSAGES: ("messages",),
+    DatasetFormat.PROMPT_COMPLETION: ("prompt", "completion"),
+    DatasetFormat.TEXT: ("text",),
+}
+OPTIONAL_COLUMNS: Final[Mapping[DatasetFormat, tuple[str, ...]]] = {
+    DatasetFormat.MESSAGES: ("tools",),
+    DatasetFormat.PROMPT_COMPLETION: ("tools",),
+    DatasetFormat.TEXT: (),
+}
+ROLES: Final = ("system", "developer", "user", "assistant", "tool")
+
+
+def check(rows: Iterable[Row], *, data_format: DatasetFormat) -> int:
+    """Return how many rows there are; refuse an empty data set and the first row that is not of the format."""
+    number = 0
+    fault_of = _FAULTS[data_format]
+    for number, row in enumerate(rows, start=1):
+        fault = _missing(row, data_format) or fault_of(row)
+        if fault:
+            raise Refusal(
+                Reason.DATASET_INVALID,
+                f"data set row {number}: {fault}; dataset.format is {data_format.value}, {_expected(data_format)}",
+            )
+    if number == 0:
+        raise Refusal(Reason.DATASET_INVALID, "data set is empty: dataset.source has no row in it")
+    return number
+
+
+def check_columns(columns: Iterable[str], *, data_format: DatasetFormat) -> None:
+    """Refuse a data set that lacks a column, before any row is read."""
+    have = list(columns)
+    for column in COLUMNS[data_format]:
+        if column not in have:
+            raise Refusal(
+                Reason.DATASET_INVALID,
+                f"data set has no column {column!r}, its columns are {', '.join(sorted(have)) or 'none'}; "
+                f"dataset.format is {data_format.value}, {_expected(data_format)}",
+            )
+
+
+def conversational(row: Row, *, data_format: DatasetFormat) -> bool:
+    """Tell whether the row needs the base model's chat template."""
+    return data_format is DatasetFormat.MESSAGES or isinstance(row.get("prompt"), list)
+
+
+def conversation(row: Row) -> list[object]:
+    """Return all messages of a conversational row, in order."""
+    parts = [row["messages"]] if "messages" in row else [row.get("prompt"), row.get("completion")]
+    return [message for part in parts if isinstance(part, list) for message in part]
+
+
+def _missing(row: Row, data_format: DatasetFormat) -> str | None:
+    for column in COLUMNS[data_format]:
+        if row.get(column) is None:
+            others = ", ".join(sorted(key for key, value in row.items() if value is not None)) or "none"
+            return f"no column {column!r}, its columns are {others}"
+    return None
+
+
+def _expected(data_format: DatasetFormat) -> str:
+    return {
+        DatasetFormat.MESSAGES: 'which wants {"messages": [{"role": "user", "content": "..."}, ...]}',
+        DatasetFormat.PROMPT_COMPLETION: 'which wants {"prompt": "...", "completion": "..."}',
+        DatasetFormat.TEXT: 'which wants {"text": "..."}',
+    }[data_format]
+
+
+def _text_fault(row: Row) -> str | None:
+    return _string_fault("text", row["text"])
+
+
+def _prompt_completion_fault(row: Row) -> str | None:
+    prompt, completion = row["prompt"], row["completion"]
+    if isinstance(prompt, list) or isinstance(completion, list):
+        return _conversation_fault("prompt", prompt) or _conversation_fault("completion", completion)
+    return _string_fault("prompt", prompt) or _string_fault("completion", completion)
+
+
+def _messages_fault(row: Row) -> str | None:
+    messages = row["messages"]
+    fault = _conversation_fault("messages", messages)
+    if fault:
+        return fault
+    roles = [message["role"] for message in messages] if isinstance(messages, list) else []
+    return None if "assistant" in roles else "column 'messages' has no message of role 'assistant' to learn from"
+
+
+def _conversation_fault(column: str, value: object) -> str | None:
+    if not isinstance(value, list):
+        return f"column {column!r} is {_kind(value)}, not a list of messages"
+    if not value:
+        return f"column {column!r} is an empty list"
+    for index, message in enumerate(value):
+        fault = _message_fault(message)
+        if fault:
+            return f"column '{column}[{index}]' {fault}"
+    return None
+
+
+def _message_fault(message: object) -> str | None:
+    if not isinstance(message, Mapping):
+        return f"is {_kind(message)}, not an object with role and content"
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        shown = repr(role) if isinstance(role, str) else _kind(role)
+        return f"has role {shown}, which is none of {', '.join(ROLES)}"
+    if content is None and message.get("tool_calls"):
+        return None
+    if not isinstance(content, str):
+        return f"has content that is {_kind(content)}, not a string"
+    return None
+
+
+def _string_fault(column: str, value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"column {column!r} is {_kind(value)}, not a string"
+    return None if value.strip() else f"column {column!r} is an empty string"
+
+
+def _kind(value: object) -> str:
+    names = {type(None): "missing", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    fallback = "an object" if isinstance(value, Mapping) else "a list" if isinstance(value, list) else "of another type"
+    return names.get(type(value), fallback)
+
+
+_FAULTS: Final[Mapping[DatasetFormat, Callable[[Row], str | None]]] = {
+    DatasetFormat.MESSAGES: _messages_fault,
+    DatasetFormat.PROMPT_COMPLETION: _prompt_completion_fault,
+    DatasetFormat.TEXT: _text_fault,
+}

@@ -1,0 +1,168 @@
+"""The spec that lora-train reads: a LoRATrainingJob's `spec` as the operator froze it, or as a person wrote it.
+
+Here it is read and checked, as far as that takes no network and no library: a fault is told in a moment, by its field.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from lora_operator.api.lora_training_job import JobSpec
+from lora_operator.api.schema import Model
+from lora_operator.api.training import Dtype
+from lora_operator.protocol.training import (
+    ENV_BASE_TOKEN,
+    ENV_DATASET_TOKEN,
+    ENV_JOB_UID,
+    ENV_OUTPUT_TOKEN,
+    Reason,
+)
+from lora_trainer.result import Refusal
+
+ALL_LINEAR: Final = "all-linear"
+
+
+class Engine(Model):
+    """What the adapter must be servable on: what the operator read of `engineRef`, or what a person wrote."""
+
+    type: str = "VLLM"
+    version: str | None = None
+    device: str | None = None
+    max_lora_rank: Annotated[int, Field(ge=1)] | None = None
+    dtype: str | None = None
+
+
+class TrainSpec(JobSpec):
+    """A job's spec, and the engine that it is for."""
+
+    engine: Engine | None = None
+
+
+class Identity(BaseModel):
+    """Who trains and with which credentials: what the spec never holds."""
+
+    job_uid: str = ""
+    base_token: str | None = Field(default=None, repr=False)
+    dataset_token: str | None = Field(default=None, repr=False)
+    output_token: str | None = Field(default=None, repr=False)
+
+
+def identity_from_env() -> Identity:
+    """Return the credentials that the environment holds; where one is missing, the Hub client's own login is used."""
+    return Identity(
+        job_uid=os.environ.get(ENV_JOB_UID, ""),
+        base_token=os.environ.get(ENV_BASE_TOKEN) or None,
+        dataset_token=os.environ.get(ENV_DATASET_TOKEN) or None,
+        output_token=os.environ.get(ENV_OUTPUT_TOKEN) or None,
+    )
+
+
+def read(path: Path) -> TrainSpec:
+    """Return the spec in this JSON or YAML file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Refusal(Reason.CONFIG_INVALID, f"spec {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Refusal(Reason.CONFIG_INVALID, f"spec {path}: not UTF-8 text") from error
+    return parse(text)
+
+
+def parse(text: str) -> TrainSpec:
+    """Return the spec that this JSON or YAML text holds; refuse it by the name of the first field that is wrong."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise Refusal(Reason.CONFIG_INVALID, f"spec is neither JSON nor YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise Refusal(Reason.CONFIG_INVALID, "spec is no mapping: it begins with baseModel, dataset, output")
+    if "spec" in raw and "kind" in raw:
+        raise Refusal(Reason.CONFIG_INVALID, "spec: this is a whole object; lora-train reads what stands under `spec:`")
+    try:
+        # Through JSON, as the operator writes it: YAML's dates and the like are none of the spec's types.
+        spec = TrainSpec.model_validate_json(json.dumps(raw, default=str), extra="forbid")
+    except ValidationError as error:
+        raise Refusal(Reason.CONFIG_INVALID, _sentences(error)) from error
+    _check(spec)
+    return spec
+
+
+def _check(spec: TrainSpec) -> None:
+    """Check what the apiserver checks by CEL rules, for a spec that no apiserver has seen, and the decimals' ranges."""
+    source = spec.dataset.source
+    if (source.hub is None) == (source.config_map_ref is None):
+        raise _wrong("dataset.source", "exactly one of hub and configMapRef must be given")
+    if spec.training.num_train_epochs is not None and spec.training.max_steps is not None:
+        raise _wrong("training", "give numTrainEpochs or maxSteps, not both")
+    if ALL_LINEAR in spec.lora.target_modules and len(spec.lora.target_modules) > 1:
+        raise _wrong("lora.targetModules", "all-linear stands alone: name modules, or give only all-linear")
+    if float(spec.training.learning_rate) <= 0:
+        raise _wrong("training.learningRate", "must be above 0")
+    if float(spec.lora.lora_dropout) >= 1:
+        raise _wrong("lora.loraDropout", "must be below 1")
+
+
+def _wrong(field: str, message: str) -> Refusal:
+    return Refusal(Reason.CONFIG_INVALID, f"{field}: {message}")
+
+
+def _sentences(error: ValidationError) -> str:
+    shown = error.errors(include_url=False, include_input=False)
+    text = "; ".join(_sentence(detail) for detail in shown[:3])
+    return text if len(shown) <= 3 else f"{text}; and {len(shown) - 3} more"
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    where = [part for part in detail["loc"] if part != "function-after"]
+    field = ".".join(str(part) for part in where)
+    if detail["type"] == "extra_forbidden":
+        return f"{field}: there is no such field{_near(where)}"
+    if detail["type"] == "missing":
+        return f"{field}: this field is needed"
+    return f"{field}: {detail['msg']}"
+
+
+def _near(where: Sequence[str | int]) -> str:
+    """Return `; did you mean X?` for the field of the same model that is spelt most alike."""
+    model: type[BaseModel] = TrainSpec
+    for part in where[:-1]:
+        inner = _models(model).get(str(part))
+        if inner is None:
+            return ""
+        model = inner
+    return suggestion(str(where[-1]), [field.alias or name for name, field in model.model_fields.items()])
+
+
+def _models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    found = {}
+    for name, field in model.model_fields.items():
+        for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                found[field.alias or name] = candidate
+    return found
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """Return `; did you mean X?`, or nothing where no known word is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def dtype_of(spec: TrainSpec, *, accelerator: bool) -> str:
+    """Return torch's name of the type that the base is loaded in: always explicit, as trl's own default is float32."""
+    match spec.base_model.dtype:
+        case Dtype.BFLOAT16:
+            return "bfloat16"
+        case Dtype.FLOAT32:
+            return "float32"
+        case Dtype.AUTO:
+            return "bfloat16" if accelerator else "float32"

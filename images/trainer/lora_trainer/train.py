@@ -1,0 +1,122 @@
+"""The training itself: trl's SFTTrainer over the base on this machine, and the adapter saved as an engine wants it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from lora_operator.protocol.training import Reason
+from lora_trainer import data, log, recipe
+from lora_trainer.base import BaseModel
+from lora_trainer.data import Data
+from lora_trainer.progress import lines
+from lora_trainer.result import Preemption, Refusal
+from lora_trainer.spec import TrainSpec, dtype_of
+
+LIBRARIES: Final = ("torch", "transformers", "peft", "trl")
+METRICS: Final[Sequence[str]] = ("loss", "train_loss", "mean_token_accuracy", "num_tokens", "epoch", "train_runtime")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What came out: the adapter's folder holds adapter_config.json and adapter_model.safetensors."""
+
+    folder: Path
+    steps: int
+    metrics: dict[str, str]
+    libraries: dict[str, str]
+
+
+def check_extra_args(spec: TrainSpec) -> None:
+    """Check `training.extraArgs` against the SFTConfig that is installed."""
+    if spec.training.extra_args:
+        from trl import SFTConfig
+
+        recipe.check_extra_args(spec.training.extra_args, known={field.name for field in fields(SFTConfig)})
+
+
+def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Trained:
+    """Train and save; an accelerator that is too small for it is told as such."""
+    import torch
+
+    try:
+        return _run(spec, base=base, dataset=dataset, output=output)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        message = (
+            "out of memory: lower training.perDeviceTrainBatchSize or training.maxLength (and raise "
+            f"training.gradientAccumulationSteps), or ask for more in resources; {str(error).splitlines()[0]}"
+        )
+        raise Refusal(Reason.OUT_OF_MEMORY, message) from error
+
+
+def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Trained:
+    trainer = _trainer(spec, base=base, dataset=dataset, output=output)
+    trainer.train()
+    state = trainer.state
+    if state.global_step < state.max_steps:
+        # The loop can return early and look well: half an adapter is none.
+        raise Preemption(f"the training stopped at step {state.global_step} of {state.max_steps}")
+    folder = _save(trainer.model, output / "adapter")
+    return Trained(
+        folder=folder,
+        steps=state.global_step,
+        metrics=_metrics(state.log_history),
+        libraries={name: metadata.version(name) for name in LIBRARIES},
+    )
+
+
+def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Any:
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoTokenizer
+    from transformers.trainer_callback import PrinterCallback
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    data.check_template(dataset, tokenizer, spec=spec)
+    accelerator = torch.cuda.is_available()
+    dtype = dtype_of(spec, accelerator=accelerator)
+    arguments = recipe.sft_arguments(
+        spec,
+        output_dir=str(output / "state"),
+        dtype=dtype,
+        accelerator=accelerator,
+        bar=sys.stderr.isatty(),
+    )
+    log.say(
+        f"training on {'an accelerator' if accelerator else 'the CPU'} in {dtype}, {torch.get_num_threads()} threads"
+    )
+    try:
+        trainer = SFTTrainer(
+            model=str(base.folder),
+            args=SFTConfig(**arguments),
+            train_dataset=dataset.dataset,
+            processing_class=tokenizer,
+            peft_config=LoraConfig(**recipe.lora_arguments(spec, base_revision=base.revision)),
+            callbacks=[] if sys.stderr.isatty() else [lines()],
+        )
+    except (ValueError, TypeError) as error:  # what the three libraries say of arguments that don't fit together
+        raise Refusal(Reason.CONFIG_INVALID, f"training and lora can't be set up so: {error}") from error
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, where the last line is the result
+    return trainer
+
+
+def _save(model: Any, folder: Path) -> Path:
+    """Save the adapter alone: no embeddings, no tokenizer, no pickled arguments."""
+    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes 0600, and an engine may run as another user
+    return folder
+
+
+def _metrics(history: list[dict[str, float]]) -> dict[str, str]:
+    """Return the last reading of each metric that is worth keeping, and the first loss to compare with."""
+    found = {name: reading[name] for reading in history for name in METRICS if name in reading}
+    losses = [reading["loss"] for reading in history if "loss" in reading]
+    if losses:
+        found["first_loss"] = losses[0]
+    return {name: f"{value:.6g}" for name, value in found.items()}
