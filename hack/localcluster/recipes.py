@@ -41,7 +41,7 @@ def _kubernetes(*commands: str) -> dict[str, str]:
 
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "helm")
-NODE = ("kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "bridge", "host-local")
+NODE = ("kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "ptp", "host-local")
 ADDONS = ("coredns", "local-path-provisioner")
 
 RECIPES = (
@@ -64,7 +64,7 @@ RECIPES = (
             "containerd": "github.com/containerd/containerd/v2/cmd/containerd",
             "containerd-shim-runc-v2": "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
             "ctr": "github.com/containerd/containerd/v2/cmd/ctr",
-            "bridge": "github.com/containernetworking/plugins/plugins/main/bridge",
+            "ptp": "github.com/containernetworking/plugins/plugins/main/ptp",
             "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
         },
         tags="no_btrfs,no_aufs,no_zfs",
