@@ -1,0 +1,114 @@
+"""The Hub as the agent needs it: one file at one pinned commit, streamed to disk and hashed on the way.
+
+Addresses and headers are `huggingface_hub`'s own; the transfer is aiohttp's, for it can be cancelled and never writes
+a byte more than was reserved. Plain HTTP (LFS), so no Xet cache on a read-only root file system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from huggingface_hub import hf_hub_url
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # its __init__ has no __all__
+
+from lora_agent.setback import Ends, Trouble
+from lora_operator.protocol.manifest import File, HubSource
+
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+_SLOWEST_BYTES_PER_SECOND: Final = 100_000
+_CONFIG_LIMIT: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    """A Hub, or a mirror of it, over one HTTP session."""
+
+    session: aiohttp.ClientSession
+    endpoint: str
+
+    async def download(self, source: HubSource, file: File, *, token: str | None, into: Path) -> None:
+        """Bring one file, exactly as the manifest gives its size and sha256; raises Trouble."""
+        url = hf_hub_url(source.repo, file.path, revision=source.commit, endpoint=self.endpoint)
+        where = f"{file.path} of {source.repo} at {source.commit[:12]}"
+        seconds = 300 + file.size / _SLOWEST_BYTES_PER_SECOND
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=30, sock_read=60)
+        try:
+            async with self.session.get(url, headers=_headers(token), timeout=timeout) as response:
+                await _raise_for(response, where=where, token=token)
+                found = await _write(response, into, limit=file.size)
+        except TimeoutError as error:
+            raise _unavailable(f"{where}: the Hub is too slow to answer") from error
+        except aiohttp.ClientError as error:
+            # The text of the error may hold a signed address.
+            raise _unavailable(f"{where}: {type(error).__name__} while talking to the Hub") from error
+        if found != file.sha256:
+            raise Trouble(
+                "DigestMismatch",
+                f"{where} has sha256 {found[:12]}..., its metadata says {file.sha256[:12]}...: the file was changed "
+                f"without a commit, or cut on the way; publish it again and point spec.source.hub.revision there",
+                ends=Ends.CONTENT,
+            )
+
+    async def config(self, model: str, *, token: str | None) -> bytes:
+        """Return a model's config.json from its default branch; raises Trouble."""
+        url = hf_hub_url(model, "config.json", endpoint=self.endpoint)
+        where = f"config.json of {model}"
+        timeout = aiohttp.ClientTimeout(total=60, sock_connect=30)
+        try:
+            async with self.session.get(url, headers=_headers(token), timeout=timeout) as response:
+                await _raise_for(response, where=where, token=token)
+                return await response.content.read(_CONFIG_LIMIT)
+        except TimeoutError as error:
+            raise _unavailable(f"{where}: the Hub is too slow to answer") from error
+        except aiohttp.ClientError as error:
+            raise _unavailable(f"{where}: {type(error).__name__} while talking to the Hub") from error
+
+
+async def _write(response: aiohttp.ClientResponse, into: Path, *, limit: int) -> str:
+    """Write the body and return its sha256; a body longer than `limit` ends there, and so does not match."""
+    digest = hashlib.sha256()
+    written = 0
+    with into.open("wb") as file:
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            digest.update(chunk)
+            written += len(chunk)
+            if written > limit:
+                break
+            await asyncio.to_thread(file.write, chunk)
+    return digest.hexdigest()
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    # False: never a token of the environment, that belongs to nobody's adapter.
+    return build_hf_headers(token=token or False, library_name="lora-operator")
+
+
+async def _raise_for(response: aiohttp.ClientResponse, *, where: str, token: str | None) -> None:
+    """Turn the Hub's refusal into a trouble with the reason that a LoRAAdapter shows."""
+    status, code = response.status, response.headers.get("X-Error-Code", "")
+    if status < 400:
+        return
+    if status in {408, 425, 429} or status >= 500:
+        wait = response.headers.get("Retry-After", "")
+        raise _unavailable(f"{where}: the Hub answers {status}", at_least=float(wait) if wait.isdigit() else 0.0)
+    if status in {401, 403}:
+        have = "the token does not give access" if token else "there is no token: set spec.source.hub.tokenSecretRef"
+        raise Trouble("HubUnauthorized", f"{where}: the Hub answers {status}; {have}", ends=Ends.REFUSED)
+    if code == "RevisionNotFound":
+        raise Trouble("RevisionNotFound", f"{where}: the Hub has no such commit (any more)", ends=Ends.REFUSED)
+    if code == "EntryNotFound":
+        raise Trouble("MissingFile", f"{where}: the Hub has no such file in this commit", ends=Ends.REFUSED)
+    if status == 404:
+        raise Trouble(
+            "RepositoryNotFound", f"{where}: no such repository, or the token may not see it", ends=Ends.REFUSED
+        )
+    raise Trouble("HubRefused", f"{where}: the Hub answers {status}", ends=Ends.REFUSED)
+
+
+def _unavailable(message: str, *, at_least: float = 0.0) -> Trouble:
+    return Trouble("HubUnavailable", message, ends=Ends.TRANSIENT, at_least_seconds=min(at_least, 600.0))
