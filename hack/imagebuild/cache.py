@@ -1,0 +1,67 @@
+"""The cache shared by all checkouts: directories named after the hash of what went into them.
+
+Everything slow in this package ends here: built once under a lock, in a directory of another name, and renamed
+when whole. What is there is therefore complete, also after a kill at any point.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def root() -> Path:
+    """Return the cache's directory, made if need be."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    directory = Path(home) / "lora-operator"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def digest(*parts: str | bytes) -> str:
+    """Return 12 hex digits that change with any part, and with where one part ends and the next begins."""
+    whole = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        whole.update(len(data).to_bytes(8, "big") + data)
+    return whole.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the lock of this name; the kernel lets it go when the process ends, however it ends."""
+    with (root() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def build_once(name: str, build: Callable[[Path], None]) -> Path:
+    """Return the cached entry `name`; if it is not there, `build` makes it at the path that it is given."""
+    final = root() / name
+    if final.exists():
+        return final
+    with locked(name):
+        if not final.exists():
+            partial = root() / f"{name}.partial"
+            discard(partial)
+            build(partial)
+            partial.rename(final)
+    return final
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a directory tree, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def keep_newest(pattern: str, *, count: int) -> None:
+    """Remove all but the newest `count` entries that match, so that old versions do not fill the disk."""
+    entries = sorted(root().glob(pattern), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    for entry in entries[count:]:
+        discard(entry)
