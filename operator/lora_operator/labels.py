@@ -16,6 +16,10 @@ FINALIZER: Final = f"{GROUP}/cleanup"
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 ENGINE: Final = f"{GROUP}/engine"
+ROLE: Final = f"{GROUP}/role"
+"""On pods that we watch: ENGINE_ROLE or TRAINER_ROLE."""
+ENGINE_ROLE: Final = "engine"
+TRAINER_ROLE: Final = "trainer"
 SHARD: Final = f"{GROUP}/shard"
 TRAINING_JOB: Final = f"{GROUP}/training-job"
 

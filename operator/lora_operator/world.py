@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from lora_operator.clients.door import Doors
+from lora_operator.clients.door import Access, Doors
 from lora_operator.clients.hub import Hub
 from lora_operator.clients.kube import Kube
+from lora_operator.errors import PassError
 from lora_operator.events import Recorder
 from lora_operator.labels import Key
 from lora_operator.protocol.door import Base, Report
@@ -20,6 +21,15 @@ from lora_operator.protocol.training import TrainerStatus
 from lora_operator.reporting import Reporter
 from lora_operator.settings import Settings
 from lora_operator.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A source that could not be pinned: why, what was asked, and until when the answer is taken to stand."""
+
+    asked: tuple[object, ...]
+    problem: PassError
+    until: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +52,17 @@ class World:
     """By credential key (protocol.door.credential_key): the Hub token that agents need. Never logged."""
     reports: dict[Key, Report] = field(default_factory=dict)
     """By Pod: what its agent said last."""
+    silent: dict[Key, datetime] = field(default_factory=dict)
+    """By Pod: since when its agent has not answered."""
+    access: dict[Key, Access] = field(default_factory=dict)
+    """By LoRAEngine: how to reach its agents, as last read from its Secret."""
     bases: dict[Key, Base] = field(default_factory=dict)
     """By LoRAEngine: what an agent read of the base model."""
+    refusals: dict[Key, Refusal] = field(default_factory=dict)
+    """By LoRAAdapter: why its source was refused, so that nobody is asked the same again at once."""
+    resolved: dict[Key, datetime] = field(default_factory=dict)
+    """By LoRAAdapter: when its source was last resolved, for those that poll."""
+    gaps: dict[Key, datetime] = field(default_factory=dict)
+    """By LoRAAdapter: since when a Ready pod has lacked a version that had answered everywhere."""
     progress: dict[Key, TrainerStatus] = field(default_factory=dict)
     """By LoRATrainingJob: what its trainer said last."""

@@ -49,9 +49,7 @@ class Doors:
         """Hand a shard to an agent as it was written."""
         await self._call("push", "PUT", address, f"/v1/shards/{shard.index}", access, body=shard.to_json())
 
-    async def report(
-        self, address: str, access: Access, *, heard: Report | None, wait: int = POLL_SECONDS
-    ) -> Report:
+    async def report(self, address: str, access: Access, *, heard: Report | None, wait: int = POLL_SECONDS) -> Report:
         """Wait up to `wait` seconds for a report newer than the one `heard`; return the newest."""
         known = f"instance={heard.instance}&after={heard.sequence}&" if heard is not None else ""
         path = f"/v1/report?{known}wait={wait}"

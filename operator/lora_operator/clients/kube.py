@@ -71,6 +71,10 @@ class Kube:
         self._api = api
         self._saw = saw
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """Read one object; None where it is not there."""
         try:

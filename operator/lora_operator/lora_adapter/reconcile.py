@@ -1,0 +1,154 @@
+"""The LoRAAdapter pass: observe, resolve or keep the pin, say what is wanted, tell how far it is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from lora_operator.errors import PassError, Waiting
+from lora_operator.labels import Key
+from lora_operator.loop import BLOCKED_RETRY
+from lora_operator.lora_adapter.apply import add_finalizer, forget, remove_finalizer, say_left_behind, want
+from lora_operator.lora_adapter.observe import Observed, observe
+from lora_operator.lora_adapter.plan import (
+    Rollout,
+    answers_everywhere,
+    holding_pin,
+    is_unheard,
+    left_behind,
+    next_poll,
+    obstacle,
+    rollout,
+)
+from lora_operator.lora_adapter.resolve import origin_of, read_token, resolve
+from lora_operator.lora_adapter.status import GAP, Outcome, status
+from lora_operator.protocol.door import State
+from lora_operator.protocol.manifest import Entry
+from lora_operator.world import Refusal, World
+
+UNHEARD_RETRY: Final = 5.0
+DELETING_RETRY: Final = 5.0
+CREDENTIAL_STATES: Final = frozenset({"HubUnauthorized", "HubForbidden", "RepositoryNotFound"})
+
+
+async def reconcile(key: Key, world: World) -> float | None:
+    """Run one pass; return the seconds after which to run again, or None."""
+    observed = await observe(key, world)
+    if observed is None:
+        forget(key, world)
+        return None
+    if observed.adapter.deleting:
+        return await _leave(key, observed, world)
+    if observed.suspended:
+        return None
+    await add_finalizer(observed, world)
+    problem = obstacle(observed)
+    early = problem is not None
+    target, failed, again = (None, None, None) if early else await _pin(key, observed, world)
+    todo = rollout(observed, target)
+    want(key, todo.want, world)
+    if not early and failed is None:
+        await _refresh_credentials(observed, todo.target, world)
+    gap = _gap(key, observed, todo, world)
+    if problem is None and failed is None and gap is None and _must_hear_first(observed, todo):
+        return UNHEARD_RETRY
+    outcome = Outcome(rollout=todo, problem=problem or failed, early=early, gap=gap)
+    written = await world.reporter.report(observed.obj, status(observed, outcome))
+    return _soonest(written, again, _retry(outcome), _gap_end(gap))
+
+
+async def _pin(key: Key, observed: Observed, world: World) -> tuple[Entry | None, PassError | None, float | None]:
+    """Return the pin, or why there is none, and when to look again. A refusal stands for a while unless asked anew."""
+    pin = holding_pin(observed)
+    poll = next_poll(observed, world.resolved.get(key))
+    if pin is not None and poll != 0.0:
+        return pin, None, poll
+    asked = _asked(observed)
+    refusal = world.refusals.get(key)
+    if refusal is not None and refusal.asked == asked and refusal.until > observed.now:
+        return pin, None if pin is not None else refusal.problem, (refusal.until - observed.now).total_seconds()
+    try:
+        resolved = await resolve(observed, world)
+    except PassError as error:
+        wait = error.after if isinstance(error, Waiting) else BLOCKED_RETRY
+        world.refusals[key] = Refusal(asked=asked, problem=error, until=world.now() + timedelta(seconds=wait))
+        return pin, None if pin is not None else error, wait
+    world.refusals.pop(key, None)
+    world.resolved[key] = world.now()
+    if pin is not None and pin.engine_name == resolved.engine_name:
+        resolved = pin
+    return resolved, None, next_poll(observed, world.resolved[key])
+
+
+def _asked(observed: Observed) -> tuple[object, ...]:
+    """Return what a refusal was an answer to: change any of it, and the source is looked at again."""
+    engine, job = observed.engine, observed.job
+    return (
+        observed.adapter.metadata.uid,
+        observed.adapter.metadata.generation,
+        observed.adapter.requested_at,
+        engine.status.flags if engine is not None and engine.status is not None else None,
+        job.status.artifact if job is not None and job.status is not None else None,
+    )
+
+
+async def _refresh_credentials(observed: Observed, target: Entry | None, world: World) -> None:
+    """Read the token's Secret again where an agent has none, or one that the Hub refuses: it may have been changed."""
+    if target is None or target.hub.credential is None:
+        return
+    for pod in observed.pods:
+        entry = (pod.entries or {}).get(target.engine_name)
+        if entry is None:
+            continue
+        if entry.state is State.WAITING_FOR_CREDENTIALS or entry.reason in CREDENTIAL_STATES:
+            before = world.credentials.get(target.hub.credential)
+            await read_token(origin_of(observed), world)
+            if world.credentials.get(target.hub.credential) != before:
+                world.wake(observed.adapter.engine_key)
+            return
+
+
+def _gap(key: Key, observed: Observed, todo: Rollout, world: World) -> timedelta | None:
+    """Return for how long the version that serves has been missing on a Ready pod; None where it is not."""
+    target = todo.target
+    if target is None or not observed.pods or answers_everywhere(observed.pods, target.engine_name):
+        world.gaps.pop(key, None)
+        return None
+    if is_unheard(observed.pods):
+        return None
+    return observed.now - world.gaps.setdefault(key, observed.now)
+
+
+def _must_hear_first(observed: Observed, todo: Rollout) -> bool:
+    """Tell whether to say nothing yet: an agent that was not heard since our start may well hold everything."""
+    return todo.target is not None and is_unheard(observed.pods) and observed.status.current is not None
+
+
+async def _leave(key: Key, observed: Observed, world: World) -> float | None:
+    """Unload everywhere, then let go; at the latest when the time for it is over."""
+    want(key, (), world)
+    left = left_behind(observed, key) if observed.engine is not None else []
+    since = observed.adapter.metadata.deletion_timestamp
+    waited = (observed.now - since).total_seconds() if since is not None else 0.0
+    bound = world.settings.cleanup_seconds
+    if left and waited < bound:
+        return min(DELETING_RETRY, bound - waited)
+    if left:
+        await say_left_behind(observed, left, world)
+    await remove_finalizer(observed, world)
+    return None
+
+
+def _retry(outcome: Outcome) -> float | None:
+    problem = outcome.problem
+    if problem is None:
+        return None
+    return problem.after if isinstance(problem, Waiting) else BLOCKED_RETRY
+
+
+def _gap_end(gap: timedelta | None) -> float | None:
+    return (GAP - gap).total_seconds() + 1 if gap is not None and gap < GAP else None
+
+
+def _soonest(*waits: float | None) -> float | None:
+    return min((wait for wait in waits if wait is not None), default=None)

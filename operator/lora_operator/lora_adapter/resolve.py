@@ -1,0 +1,230 @@
+"""From a source to a pin: ask the Hub, read config and headers, let the adapter library judge. No pod is touched.
+
+Raises Waiting or Blocked, wrapped in the stage at which it happened: the condition that turns False.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from lora_operator.adapter import (
+    CONFIG,
+    FIRST_GUESS,
+    Adapter,
+    Base,
+    EngineLimits,
+    FileFacts,
+    HeaderError,
+    Verdict,
+    base_from_config,
+    engine_name,
+    from_parts,
+    header_range,
+    inspect,
+    weights_files,
+)
+from lora_operator.api.lora_adapter import LoRAAdapter
+from lora_operator.api.meta import KeyRef
+from lora_operator.clients.hub import Hub, Place, Snapshot
+from lora_operator.clients.kube import SECRETS
+from lora_operator.errors import Blocked, PassError, Waiting
+from lora_operator.lora_adapter.observe import Observed
+from lora_operator.protocol.door import credential_key
+from lora_operator.protocol.manifest import Entry, File, HubSource, Owner
+from lora_operator.world import World
+
+CONFIG_LIMIT: Final = 4 << 20
+WHOLE_FILE_LIMIT: Final = 16 << 20
+"""Weights that the Hub keeps outside LFS have no sha256 in its metadata; so small a file is read whole for it."""
+
+
+class NotServableError(PassError):
+    """The adapter library's refusal. `unknown`: nothing is wrong, but something could not be looked at."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.reason, verdict.message())
+        self.unknown = verdict.compatible == "Unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where an adapter's files lie, and the Secret that opens it."""
+
+    place: Place
+    secret: KeyRef | None
+    namespace: str
+
+
+async def resolve(observed: Observed, world: World) -> Entry:
+    """Resolve the source to a commit, judge what is there, and return the entry to hold."""
+    adapter = observed.adapter
+    origin = origin_of(observed)
+    token = await read_token(origin, world)
+    snapshot = await world.hub.resolve(origin.place, token=token)
+    remote = await _read(world.hub, origin.place, snapshot, token)
+    base = await _base(observed, world, token)
+    verdict = inspect(remote, base, limits_of(observed), base_name=adapter.spec.base_model)
+    if not verdict.servable:
+        raise NotServableError(verdict)
+    return _entry(adapter, snapshot, remote, verdict, origin=origin, token=token, world=world)
+
+
+def origin_of(observed: Observed) -> Origin:
+    """Return where the adapter's files lie; Waiting or Blocked where a training job has not published them."""
+    adapter, job = observed.adapter, observed.job
+    namespace = adapter.metadata.namespace
+    if (hub := adapter.spec.source.hub) is not None:
+        return Origin(place=Place(hub.repo, hub.revision), secret=hub.token_secret_ref, namespace=namespace)
+    ref = adapter.spec.source.training_job_ref
+    name = ref.name if ref is not None else ""
+    if job is None:
+        raise Blocked(
+            "TrainingJobNotFound",
+            f"there is no LoRATrainingJob {namespace}/{name}: correct spec.source.trainingJobRef, or create it",
+        )
+    artifact = job.status.artifact if job.status is not None else None
+    if artifact is None:
+        raise Waiting("TrainingJobNotComplete", f"LoRATrainingJob {namespace}/{name} has published nothing yet")
+    place = Place(
+        artifact.repo,
+        artifact.commit,
+        repo_field="spec.source.trainingJobRef",
+        revision_field="spec.source.trainingJobRef",
+        token_field="the job's spec.output.hub.tokenSecretRef",  # noqa: S106 - a field's name
+    )
+    return Origin(place=place, secret=job.spec.output.hub.token_secret_ref, namespace=namespace)
+
+
+async def read_token(origin: Origin, world: World) -> str | None:
+    """Read the token that opens the origin, and leave a copy for the engine's agents."""
+    ref = origin.secret
+    if ref is None:
+        return None
+    field = origin.place.token_field
+    secret = await world.kube.get(SECRETS, origin.namespace, ref.name)
+    if secret is None:
+        raise Blocked("TokenSecretNotFound", f"{field} names Secret {ref.name}, which is not in {origin.namespace}")
+    data = (secret.get("data") or {}).get(ref.key)
+    if not data:
+        raise Blocked("TokenSecretNotFound", f"{field}: Secret {ref.name} has no key {ref.key!r}")
+    token = base64.b64decode(data).decode(errors="replace").strip()
+    world.credentials[credential_key(origin.namespace, ref.name, ref.key)] = token
+    return token
+
+
+def limits_of(observed: Observed) -> EngineLimits:
+    """Return what the engine allows, as its pass read it from the command line."""
+    status = observed.engine.status if observed.engine is not None else None
+    flags = status.flags if status is not None else None
+    rank = flags.max_lora_rank if flags is not None else None
+    return EngineLimits(max_lora_rank=int(rank) if rank is not None else None)
+
+
+async def _read(hub: Hub, place: Place, snapshot: Snapshot, token: str | None) -> Adapter:
+    """Read the config, and the start of the weights up to the end of their header."""
+    pinned = Place(
+        place.repo,
+        snapshot.commit,
+        repo_field=place.repo_field,
+        revision_field=place.revision_field,
+        token_field=place.token_field,
+    )
+    facts = {file.path: FileFacts(file.size, file.sha256) for file in snapshot.files}
+    config: bytes | None = None
+    headers: dict[str, bytes] = {}
+    for name in weights_files(facts):
+        known = facts[name]
+        if not name.endswith(".safetensors"):
+            data = await hub.read(pinned, name, token=token, limit=CONFIG_LIMIT)
+            facts[name] = FileFacts(len(data), hashlib.sha256(data).hexdigest())
+            config = data if name == CONFIG else config
+        elif known.sha256 is None and known.size <= WHOLE_FILE_LIMIT:
+            data = await hub.read(pinned, name, token=token, limit=WHOLE_FILE_LIMIT)
+            facts[name] = FileFacts(len(data), hashlib.sha256(data).hexdigest())
+            headers[name] = data
+        else:
+            headers[name] = await _start(hub, pinned, name, size=known.size, token=token)
+    return from_parts(config, files=facts, headers=headers)
+
+
+async def _start(hub: Hub, place: Place, name: str, *, size: int, token: str | None) -> bytes:
+    data = await hub.read(place, name, token=token, span=(0, min(FIRST_GUESS, size) - 1), limit=FIRST_GUESS)
+    try:
+        more = header_range(data, size)
+    except HeaderError:
+        return data
+    if more is not None:
+        start, stop = more
+        data += await hub.read(place, name, token=token, span=(start, stop - 1), limit=stop - start)
+    return data
+
+
+async def _base(observed: Observed, world: World, token: str | None) -> Base | None:
+    """Return the base's shapes: from an agent's report, else from the Hub with the adapter's token, else without."""
+    known = world.bases.get(observed.adapter.engine_key)
+    if known is not None:
+        return base_from_config(known.config)
+    place = Place(observed.adapter.spec.base_model)
+    for credential in dict.fromkeys([token, None]):
+        try:
+            text = await world.hub.read(place, "config.json", token=credential, limit=CONFIG_LIMIT)
+            config: Any = json.loads(text)
+        except (Blocked, ValueError):
+            continue
+        if isinstance(config, Mapping) and (base := base_from_config(config)) is not None:
+            return base
+    return None
+
+
+def _entry(  # noqa: PLR0913 - one value of many parts
+    adapter: LoRAAdapter,
+    snapshot: Snapshot,
+    remote: Adapter,
+    verdict: Verdict,
+    *,
+    origin: Origin,
+    token: str | None,
+    world: World,
+) -> Entry:
+    digest = remote.digest
+    if digest is None:
+        raise Blocked(
+            "DigestUnknown",
+            f"the Hub tells no sha256 for the weights of {snapshot.repo}: upload them with huggingface_hub, so to LFS",
+        )
+    metadata, summary, secret = adapter.metadata, verdict.summary, origin.secret
+    return Entry(
+        engine_name=engine_name(metadata.namespace, metadata.name, digest),
+        digest=digest,
+        hub=HubSource(
+            repo=snapshot.repo,
+            commit=snapshot.commit,
+            credential=credential_key(origin.namespace, secret.name, secret.key) if token and secret else None,
+        ),
+        files=tuple(
+            File(path=name, sha256=facts.sha256 or "", size=facts.size)
+            for name in weights_files(remote.files)
+            for facts in [remote.files[name]]
+        ),
+        owner=Owner(
+            namespace=metadata.namespace,
+            name=metadata.name,
+            uid=metadata.uid,
+            generation=metadata.generation,
+            requested_at=adapter.requested_at,
+        ),
+        resolved=_stamp(world.now()),
+        rank=summary.rank or 0,
+        lora_alpha=f"{summary.lora_alpha:g}" if summary.lora_alpha is not None else "",
+        target_modules=summary.target_modules,
+    )
+
+
+def _stamp(now: datetime) -> str:
+    return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
