@@ -8,6 +8,8 @@ from .findings import Code, Findings
 
 # The newest vLLM whose LoRA code the rules of this package were read from.
 _KNOWN_MINOR = 33
+# What vLLM takes for --max-lora-rank.
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
 
 
@@ -53,5 +55,11 @@ def check_engine(engine: EngineLimits, rank: int | None, findings: Findings) -> 
             "r",
             found=rank,
             expected=f"at most {engine.max_lora_rank} (--max-lora-rank)",
-            fix=f"train with a lower rank, or start the engine with --max-lora-rank {rank} or more",
+            fix=_rank_fix(rank),
         )
+
+
+def _rank_fix(rank: int) -> str:
+    enough = next((allowed for allowed in _RANKS if allowed >= rank), None)
+    raise_limit = f", or start the engine with --max-lora-rank {enough}" if enough else ""
+    return f"train with a lower rank{raise_limit}"
