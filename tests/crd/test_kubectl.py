@@ -21,7 +21,7 @@ READY = {
     "message": "Every pod answers.",
     "lastTransitionTime": "2026-01-01T00:00:00Z",
 }
-STATUS = {
+STATUS: dict[str, Object] = {
     "LoRAEngine": {
         "baseModel": "acme/tiny-llama",
         "pods": {"ready": 2, "total": 2},
