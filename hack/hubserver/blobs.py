@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 CHUNK_BYTES = 1024 * 1024
+INCOMING = ".incoming-"
 
 
 class Ingest(Protocol):
@@ -75,6 +76,8 @@ class DiskBlobs:
     def __init__(self, root: Path) -> None:
         self._root = root
         root.mkdir(parents=True, exist_ok=True)
+        for left_by_a_kill in root.glob(f"{INCOMING}*"):
+            left_by_a_kill.unlink()
 
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256
@@ -94,7 +97,7 @@ class DiskBlobs:
                 yield chunk
 
     def ingest(self) -> Ingest:
-        handle, path = tempfile.mkstemp(dir=self._root, prefix=".incoming-")
+        handle, path = tempfile.mkstemp(dir=self._root, prefix=INCOMING)
         return _DiskIngest(os.fdopen(handle, "wb"), partial=Path(path), place=self._path)
 
 

@@ -32,7 +32,7 @@ class State:
 
     def files_base(self, request: web.Request) -> str:
         """Where content is served: the same host as the caller used, another port, so another origin."""
-        return self.files_url or f"{request.scheme}://{request.url.host}:{self.files_port}"
+        return self.files_url or str(request.url.origin().with_port(self.files_port))
 
     def signature(self, purpose: str) -> str:
         return hmac.new(self.link_secret, purpose.encode(), hashlib.sha256).hexdigest()[:32]

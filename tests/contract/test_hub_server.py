@@ -10,6 +10,7 @@ from huggingface_hub import (
     CommitOperationCopy,
     CommitOperationDelete,
     HfApi,
+    HfFileSystem,
     hf_hub_download,
     snapshot_download,
 )
@@ -294,3 +295,17 @@ def test_data_sets_are_repositories_beside_models(api: HfApi, tmp_path: Path) ->
     assert Path(local).read_bytes() == rows
     api.delete_repo("acme/rows", repo_type="dataset")
     assert not api.repo_exists("acme/rows", repo_type="dataset")
+
+
+def test_a_data_set_is_found_by_pattern_and_read_by_block(hub: Hub) -> None:
+    rows = b"".join(b'{"text": "%04d"}\n' % number for number in range(1000))
+    sha = hub.add_dataset("acme/rows", {"data/train.jsonl": rows, "README.md": b"# Rows\n"}, private=True)
+    files = HfFileSystem(endpoint=hub.url, token="hf_read", skip_instance_cache=True)
+    (found,) = files.glob(f"datasets/acme/rows@{sha}/**/*.jsonl")
+    assert files.info(found)["size"] == len(rows)
+    with files.open(found, "rb", block_size=4096) as file:
+        file.seek(170)
+        assert file.readline() == b'{"text": "0010"}\n'
+    ranges = [r.range for r in hub.requests if r.method == "GET" and "/resolve/" in r.path]
+    assert ranges
+    assert all(ranges)

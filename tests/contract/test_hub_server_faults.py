@@ -13,6 +13,7 @@ from huggingface_hub.hf_api import RepoFile
 
 import hubserver
 from hubserver import Hub
+from support.asking import ask
 
 REPO = "acme/support-lora"
 WEIGHTS = os.urandom(300_000)
@@ -111,7 +112,7 @@ async def test_a_request_hangs_until_the_faults_are_cleared() -> None:
     async with hubserver.serve() as hub, aiohttp.ClientSession(hub.url) as client:
         hub.add_model(REPO, {"a.txt": b"a"})
         hub.fault("GET /api/models/", delay_seconds=3600, times=-1)
-        asking = asyncio.create_task(client.get(f"/api/models/{REPO}"))
+        asking = asyncio.create_task(ask(client, "GET", f"/api/models/{REPO}"))
         async with asyncio.timeout(120):
             await arrival_of_a_request(hub)
         assert not asking.done()
@@ -138,15 +139,15 @@ async def test_another_process_makes_faults_and_reads_the_requests_over_http() -
     async with hubserver.serve() as hub, aiohttp.ClientSession(hub.url) as client:
         hub.add_model(REPO, {"a.txt": b"abc"})
         fault = {"match": "GET /api/models/", "status": 503, "times": -1, "headers": {"Retry-After": "1"}}
-        assert (await client.post("/_test/fault", json=fault)).status == 200
-        refused = await client.get(f"/api/models/{REPO}")
+        assert (await ask(client, "POST", "/_test/fault", json=fault)).status == 200
+        refused = await ask(client, "GET", f"/api/models/{REPO}")
         assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
-        assert (await client.delete("/_test/fault")).status == 200
-        assert (await client.get(f"/api/models/{REPO}")).status == 200
-        assert (await client.post("/_test/tamper", json={"repo": REPO, "path": "a.txt"})).status == 200
-        tampered = await client.get(f"/{REPO}/resolve/main/a.txt", headers={"Authorization": "Bearer hf_read"})
-        assert await tampered.read() == b"ab" + bytes([ord("c") ^ 0xFF])
-        text = await (await client.get("/_test/requests", params={"match": "GET /.*resolve"})).text()
+        assert (await ask(client, "DELETE", "/_test/fault")).status == 200
+        assert (await ask(client, "GET", f"/api/models/{REPO}")).status == 200
+        assert (await ask(client, "POST", "/_test/tamper", json={"repo": REPO, "path": "a.txt"})).status == 200
+        tampered = await ask(client, "GET", f"/{REPO}/resolve/main/a.txt", headers={"Authorization": "Bearer hf_read"})
+        assert tampered.body == b"ab" + bytes([ord("c") ^ 0xFF])
+        text = (await ask(client, "GET", "/_test/requests", params={"match": "GET /.*resolve"})).body.decode()
         assert "hf_read" not in text
         assert '"token_sent": true' in text
         assert '"sent_bytes": 3' in text
@@ -162,4 +163,4 @@ async def test_another_process_makes_faults_and_reads_the_requests_over_http() -
 )
 async def test_a_fault_that_makes_no_sense_is_refused(fault: dict[str, object]) -> None:
     async with hubserver.serve() as hub, aiohttp.ClientSession(hub.url) as client:
-        assert (await client.post("/_test/fault", json=fault)).status == 400
+        assert (await ask(client, "POST", "/_test/fault", json=fault)).status == 400

@@ -14,6 +14,7 @@ from huggingface_hub import HfApi, constants
 
 import hubserver
 from hubserver import Token, gitobjects
+from support.asking import ask
 
 # The client's own way of sending LFS content is deprecated in the HTTP library that it uses.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -50,10 +51,10 @@ async def test_a_single_range_is_sent_as_asked(name: str, asked: str | None, sta
 async def test_metadata_comes_without_the_content() -> None:
     async with hubserver.serve() as hub, aiohttp.ClientSession(hub.url) as client:
         sha = hub.add_model(REPO, {"config.json": b"{}", "weights.safetensors": CONTENT})
-        plain = await client.head(f"/{REPO}/resolve/main/config.json")
+        plain = await ask(client, "HEAD", f"/{REPO}/resolve/main/config.json")
         assert (plain.status, plain.headers["Content-Length"], plain.headers["X-Repo-Commit"]) == (200, "2", sha)
         assert plain.headers["ETag"] == f'"{gitobjects.blob_oid(b"{}")}"'
-        linked = await client.head(f"/{REPO}/resolve/main/weights.safetensors", allow_redirects=False)
+        linked = await ask(client, "HEAD", f"/{REPO}/resolve/main/weights.safetensors", allow_redirects=False)
         assert (linked.status, linked.headers["X-Linked-Size"]) == (302, str(len(CONTENT)))
         assert linked.headers["X-Repo-Commit"] == sha
 
@@ -62,12 +63,14 @@ async def test_the_file_host_is_another_origin_that_wants_a_signed_link_and_no_t
     async with hubserver.serve() as hub, aiohttp.ClientSession(hub.url) as client:
         hub.add_model(REPO, {"weights.safetensors": CONTENT}, private=True)
         token = {"Authorization": "Bearer hf_read"}
-        link = await client.get(f"/{REPO}/resolve/main/weights.safetensors", headers=token, allow_redirects=False)
+        link = await ask(
+            client, "GET", f"/{REPO}/resolve/main/weights.safetensors", headers=token, allow_redirects=False
+        )
         location = link.headers["Location"]
         assert not location.startswith(hub.url)
-        assert (await client.get(location)).status == 200
-        assert (await client.get(location, headers=token)).status == 400
-        assert (await client.get(location.partition("?")[0])).status == 403
+        assert (await ask(client, "GET", location)).status == 200
+        assert (await ask(client, "GET", location, headers=token)).status == 400
+        assert (await ask(client, "GET", location.partition("?")[0])).status == 403
 
 
 def test_large_files_come_in_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -86,11 +89,13 @@ async def test_content_that_is_not_what_was_announced_is_refused(tmp_path: Path)
         hub.add_model(REPO, {})
         batch = {"operation": "upload", "objects": [{"oid": "0" * 64, "size": 3}]}
         token = {"Authorization": "Bearer hf_write"}
-        answer = await client.post(f"/{REPO}.git/info/lfs/objects/batch", json=batch, headers=token)
-        (described,) = (await answer.json(content_type=None))["objects"]
-        assert (await client.put(described["actions"]["upload"]["href"], data=b"abc")).status == 400
+        answer = await ask(client, "POST", f"/{REPO}.git/info/lfs/objects/batch", json=batch, headers=token)
+        (described,) = answer.json()["objects"]
+        assert (await ask(client, "PUT", described["actions"]["upload"]["href"], data=b"abc")).status == 400
         assert not list((tmp_path / "blobs").glob(".incoming-*"))
-        verified = await client.post(described["actions"]["verify"]["href"], json=batch["objects"][0], headers=token)
+        verified = await ask(
+            client, "POST", described["actions"]["verify"]["href"], json=batch["objects"][0], headers=token
+        )
         assert verified.status == 404
 
 
@@ -144,14 +149,16 @@ async def test_tokens_and_organisations_can_be_chosen() -> None:
         asked = {"name": "adapter", "organization": "globex"}
         for secret, status in (("hf_team", 200), ("hf_write", 401)):
             header = {"Authorization": f"Bearer {secret}"}
-            assert (await client.post("/api/repos/create", json=asked, headers=header)).status == status
+            assert (await ask(client, "POST", "/api/repos/create", json=asked, headers=header)).status == status
 
 
 async def test_a_name_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     async with hubserver.serve(root=tmp_path / "hub") as hub, aiohttp.ClientSession(hub.url) as client:
         header = {"Authorization": "Bearer hf_write"}
         for name in ("../x", "..", "a/b", "", ".hidden"):
-            answer = await client.post("/api/repos/create", json={"name": name, "organization": "acme"}, headers=header)
+            answer = await ask(
+                client, "POST", "/api/repos/create", json={"name": name, "organization": "acme"}, headers=header
+            )
             assert answer.status == 400, name
 
 
@@ -159,6 +166,7 @@ async def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> No
     tokens, pid_file = tmp_path / "tokens.json", tmp_path / "hub.pid"
     tokens.write_text(json.dumps({"hf_x": {"user": "eve", "role": "read", "orgs": ["acme"]}}))
     options = ["--root", str(tmp_path / "hub"), "--tokens", str(tokens), "--pid-file", str(pid_file)]
+    options += ["--request-log", str(tmp_path / "requests.jsonl")]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "hubserver", *options), stdout=asyncio.subprocess.PIPE
     )
@@ -167,9 +175,11 @@ async def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> No
         url = (await process.stdout.readline()).decode().strip()
         assert int(pid_file.read_text()) == process.pid
         async with aiohttp.ClientSession(url) as client:
-            who = await client.get("/api/whoami-v2", headers={"Authorization": "Bearer hf_x"})
-            assert (await who.json())["name"] == "eve"
+            who = await ask(client, "GET", "/api/whoami-v2", headers={"Authorization": "Bearer hf_x"})
+            assert who.json()["name"] == "eve"
     finally:
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
     assert not pid_file.exists()
+    (logged,) = (tmp_path / "requests.jsonl").read_text().splitlines()
+    assert (json.loads(logged)["user"], "hf_x" in logged) == ("eve", False)
