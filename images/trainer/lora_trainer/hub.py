@@ -79,7 +79,7 @@ def call(
             return function()
         except HFValidationError as error:
             raise denied(Denied(status=0, words=str(error), kind=type(error))) from error
-        except (httpx2.HTTPError, OSError) as error:
+        except (httpx2.HTTPError, OSError, RuntimeError) as error:
             trouble = _trouble(error)
             if isinstance(trouble, Denied):
                 raise denied(trouble) from error
@@ -110,10 +110,13 @@ def _trouble(error: Exception) -> Denied | _Passing:
         )
     if isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError):
         return _Passing(words=f"no answer, {type(error).__name__}")
+    cause = error.__cause__
     if isinstance(error, LocalEntryNotFoundError):
         # The client's word for "could not ask": the cause tells why.
-        cause = error.__cause__
         return _trouble(cause) if isinstance(cause, Exception) else _Passing(words="no answer")
+    if isinstance(error, RuntimeError) and isinstance(cause, Exception):
+        # The client's word for "could not upload".
+        return _trouble(cause)
     raise error
 
 

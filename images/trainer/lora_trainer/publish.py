@@ -46,12 +46,13 @@ class Publisher:
 
     def prepare(self) -> None:
         """Make sure, before anything is trained, that the repository is there and this token may write to it."""
-        self._call(lambda: self.api.create_repo(self.repo, private=self.private, exist_ok=True))
+        if not self._exists():
+            self._call(lambda: self.api.create_repo(self.repo, private=self.private, exist_ok=True))
         self._call(lambda: self.api.auth_check(self.repo, write=True))
 
     def earlier(self) -> Result | None:
         """Return what this job published before, in another attempt; None where it has not."""
-        if not self.job_uid or not self._call(lambda: self.api.repo_exists(self.repo)):
+        if not self.job_uid or not self._exists():
             return None
         commits = self._call(lambda: self.api.list_repo_commits(self.repo))
         trailer = _trailer(self.job_uid)
@@ -81,6 +82,9 @@ class Publisher:
             commit_description=_trailer(self.job_uid) if self.job_uid else "",
         )
         return _with_commit(result, commit.oid)
+
+    def _exists(self) -> bool:
+        return self._call(lambda: self.api.repo_exists(self.repo))
 
     def _result_at(self, commit: str) -> Result:
         path = self._call(lambda: self.api.hf_hub_download(self.repo, RESULT_FILE, revision=commit))

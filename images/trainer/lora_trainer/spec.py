@@ -89,7 +89,7 @@ def parse(text: str) -> TrainSpec:
         raise Refusal(Reason.CONFIG_INVALID, "spec: this is a whole object; lora-train reads what stands under `spec:`")
     try:
         # Through JSON, as the operator writes it: YAML's dates and the like are none of the spec's types.
-        spec = TrainSpec.model_validate_json(json.dumps(raw, default=str), extra="forbid")
+        spec = TrainSpec.model_validate_json(json.dumps(raw, default=str), extra="forbid", by_alias=True, by_name=False)
     except ValidationError as error:
         raise Refusal(Reason.CONFIG_INVALID, _sentences(error)) from error
     _check(spec)

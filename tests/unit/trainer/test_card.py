@@ -1,0 +1,63 @@
+"""The model card tells where an adapter comes from, in words and in what the Hub reads."""
+
+from __future__ import annotations
+
+import yaml
+
+from lora_trainer import card
+from lora_trainer.card import Lineage
+from lora_trainer.spec import TrainSpec
+
+
+def render(*, on_hub: bool, job_uid: str = "") -> str:
+    wanted = TrainSpec.model_validate(
+        {
+            "baseModel": {"name": "acme/tiny"},
+            "dataset": {"source": {"hub": {"repo": "acme/talk"}}, "format": "Messages"},
+            "lora": {"r": 20},
+            "output": {"hub": {"repo": "acme/adapter"}},
+        }
+    )
+    lineage = Lineage(
+        base_revision="b" * 40,
+        dataset_name="acme/talk",
+        dataset_revision="d" * 40,
+        dataset_on_hub=on_hub,
+        dataset_rows=12,
+        steps=20,
+        metrics={"loss": "1.5"},
+        job_uid=job_uid,
+        libraries={"trl": "1.16.0"},
+    )
+    return card.render(wanted, lineage)
+
+
+def front_matter(text: str) -> object:
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_the_front_matter_links_base_and_data_set() -> None:
+    assert front_matter(render(on_hub=True)) == {
+        "base_model": "acme/tiny",
+        "base_model_relation": "adapter",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "sft", "lora-operator"],
+        "datasets": ["acme/talk"],
+    }
+
+
+def test_a_data_set_that_is_not_on_the_hub_is_not_linked() -> None:
+    found = front_matter(render(on_hub=False))
+    assert isinstance(found, dict)
+    assert "datasets" not in found
+
+
+def test_revisions_recipe_metrics_and_job_are_told() -> None:
+    text = render(on_hub=True, job_uid="1234")
+    for said in ("b" * 40, "d" * 40, "12 rows", "loraAlpha: 32", "| loss | 1.5 |", "`1234`", "trl 1.16.0"):
+        assert said in text
+
+
+def test_the_command_to_serve_has_a_rank_that_vllm_takes() -> None:
+    assert "--max-lora-rank 32 --lora-modules adapter=acme/adapter" in render(on_hub=True)

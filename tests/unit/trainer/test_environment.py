@@ -1,0 +1,30 @@
+"""The process has as many threads as its container has processors, and what somebody set stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from lora_trainer import environment
+
+
+@pytest.mark.parametrize(
+    ("processors", "cpu_max", "threads"),
+    [(64, "400000 100000", 4), (64, "50000 100000", 1), (2, "400000 100000", 2), (8, "max 100000", 8), (8, "", 8)],
+)
+def test_threads_follow_the_cgroup(processors: int, cpu_max: str, threads: int) -> None:
+    assert environment.threads(processors, cpu_max) == threads
+
+
+def test_what_is_set_stays() -> None:
+    environ = {"OMP_NUM_THREADS": "3", "TQDM_DISABLE": "0"}
+    environment.settle(environ, processors=8, cpu_max="", terminal=False)
+    assert (environ["OMP_NUM_THREADS"], environ["TQDM_DISABLE"]) == ("3", "0")
+
+
+def test_bars_are_off_only_where_nobody_looks() -> None:
+    quiet: dict[str, str] = {}
+    shown: dict[str, str] = {}
+    environment.settle(quiet, processors=8, cpu_max="", terminal=False)
+    environment.settle(shown, processors=8, cpu_max="", terminal=True)
+    assert quiet["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
+    assert "HF_HUB_DISABLE_PROGRESS_BARS" not in shown

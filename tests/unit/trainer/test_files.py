@@ -1,0 +1,69 @@
+"""A data set's file is read as its name says, and a broken place in it is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lora_operator.protocol.training import Reason
+from lora_trainer import files
+from lora_trainer.result import Refusal
+
+ROWS = [{"text": "a"}, {"text": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.jsonl", '{"text": "a"}\n\n{"text": "b"}'),
+        ("x.JSONL", '\ufeff{"text": "a"}\r\n{"text": "b"}\r\n'),
+        ("x.json", '[{"text": "a"}, {"text": "b"}]'),
+        ("x.csv", "text\na\n\nb\n"),
+    ],
+)
+def test_each_kind_of_file_is_read(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert files.read(tmp_path / name, field="key") == ROWS
+
+
+def test_a_csv_cell_may_hold_lines_and_commas(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('prompt,completion\n"a,\nb",c\n')
+    assert files.read(tmp_path / "x.csv", field="key") == [{"prompt": "a,\nb", "completion": "c"}]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv"])
+def test_an_empty_file_has_no_rows(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("")
+    assert files.read(tmp_path / name, field="key") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("x.jsonl", b'{"a": 1}\n{"a"', "line 2 of x.jsonl is not JSON: Expecting ':' delimiter at column 5"),
+        ("x.jsonl", b"[1]", "line 1 of x.jsonl is not an object"),
+        ("x.json", b'{"data": []}', "x.json holds no list of rows"),
+        ("x.json", b"[{}, 2]", "row 2 of x.json is not an object"),
+        ("x.csv", b"a,b\n1,2\n3\n", "row 2 of x.csv has 1 columns, its header 2"),
+        ("x.csv", b'a\n"b', "line 2 of x.csv: unexpected end of data"),
+        ("x.csv", b"\xff\xfe", "x.csv is not UTF-8 text"),
+    ],
+)
+def test_a_broken_file_is_a_fault_of_the_data_set(name: str, content: bytes, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Refusal) as refused:
+        files.read(tmp_path / name, field="key")
+    assert refused.value.reason is Reason.DATASET_INVALID
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("x.txt", "key: 'x.txt' ends in none of .jsonl"), ("gone.csv", "key: there is no file 'gone.csv'")],
+)
+def test_a_wrong_key_is_a_fault_of_the_spec(name: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(Refusal) as refused:
+        files.read(tmp_path / name, field="key")
+    assert refused.value.reason is Reason.CONFIG_INVALID
+    assert str(refused.value).startswith(sentence)

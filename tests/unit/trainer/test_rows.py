@@ -1,0 +1,90 @@
+"""A data set is refused by row and column, and a good one is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from lora_operator.api.training import DatasetFormat
+from lora_operator.protocol.training import Reason
+from lora_trainer import data, rows
+from lora_trainer.hub import Patience
+from lora_trainer.result import Refusal, failed, termination_message
+from lora_trainer.spec import TrainSpec
+from support.trainer_results import DATASET_FAULTS, DatasetFault
+
+M, P, T = DatasetFormat.MESSAGES, DatasetFormat.PROMPT_COMPLETION, DatasetFormat.TEXT
+USER = {"role": "user", "content": "hi"}
+ASSISTANT = {"role": "assistant", "content": "hello"}
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"type": "function"}]}
+
+
+@pytest.mark.parametrize(
+    ("data_format", "row"),
+    [
+        (M, {"messages": [USER, ASSISTANT]}),
+        (M, {"messages": [USER, CALL, {"role": "tool", "content": "42"}, ASSISTANT], "tools": []}),
+        (P, {"prompt": "a", "completion": "b"}),
+        (P, {"prompt": [USER], "completion": [ASSISTANT]}),
+        (T, {"text": "once upon a time", "other": 7}),
+    ],
+)
+def test_a_row_of_its_format_is_taken(data_format: DatasetFormat, row: Mapping[str, object]) -> None:
+    assert rows.check([row, row], data_format=data_format) == 2
+
+
+@pytest.mark.parametrize(
+    ("data_format", "row", "fault"),
+    [
+        (M, {"messages": []}, "column 'messages' is an empty list"),
+        (M, {"messages": [USER]}, "column 'messages' has no message of role 'assistant' to learn from"),
+        (M, {"messages": [USER, "x"]}, "column 'messages[1]' is a string, not an object with role and content"),
+        (M, {"messages": [{"role": "bot", "content": ""}]}, "column 'messages[0]' has role 'bot', which is none of"),
+        (M, {"messages": [{"content": "x"}]}, "column 'messages[0]' has role missing"),
+        (M, {"messages": [{"role": "user", "content": 1}]}, "column 'messages[0]' has content that is a number"),
+        (M, {"text": "x"}, "no column 'messages', its columns are text"),
+        (P, {"prompt": "a", "completion": " "}, "column 'completion' is an empty string"),
+        (P, {"prompt": "a", "completion": 3.5}, "column 'completion' is a number, not a string"),
+        (P, {"prompt": [USER], "completion": "b"}, "column 'completion' is a string, not a list of messages"),
+        (T, {"text": None}, "no column 'text', its columns are none"),
+        (T, {"text": ["a"]}, "column 'text' is a list, not a string"),
+    ],
+)
+def test_the_first_row_that_is_not_of_the_format_is_named(
+    data_format: DatasetFormat, row: Mapping[str, object], fault: str
+) -> None:
+    good: dict[DatasetFormat, Mapping[str, object]] = {
+        M: {"messages": [USER, ASSISTANT]},
+        P: {"prompt": "a", "completion": "b"},
+        T: {"text": "a"},
+    }
+    with pytest.raises(Refusal) as refused:
+        rows.check([good[data_format], row, row], data_format=data_format)
+    assert refused.value.reason is Reason.DATASET_INVALID
+    assert str(refused.value).startswith(f"data set row 2: {fault}")
+
+
+def test_a_column_that_the_whole_data_set_lacks_is_told_before_any_row() -> None:
+    with pytest.raises(Refusal, match="no column 'completion', its columns are label, prompt"):
+        rows.check_columns(["prompt", "label"], data_format=P)
+
+
+def test_a_conversation_is_prompt_and_completion_in_order() -> None:
+    assert rows.conversation({"prompt": [USER], "completion": [ASSISTANT]}) == [USER, ASSISTANT]
+
+
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=name) for name, fault in DATASET_FAULTS.items()])
+def test_the_trainer_leaves_the_result_that_the_job_actor_replays(fault: DatasetFault, tmp_path: Path) -> None:
+    (tmp_path / fault.key).write_text(fault.value)
+    wanted = TrainSpec.model_validate(
+        {
+            "baseModel": {"name": "acme/tiny"},
+            "dataset": {"source": {"configMapRef": {"name": "data", "key": fault.key}}, "format": fault.format},
+            "output": {"hub": {"repo": "acme/adapter"}},
+        }
+    )
+    with pytest.raises(Refusal) as refused:
+        data.load(wanted, folder=tmp_path, token=None, patience=Patience())
+    assert termination_message(failed(refused.value.reason, str(refused.value))) == fault.termination_message
