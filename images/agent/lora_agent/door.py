@@ -57,7 +57,7 @@ class _Routes:
         return web.Response(status=204)
 
     async def get_report(self, request: web.Request) -> web.Response:
-        """Answer with the newest report, at once where it is newer than the caller's."""
+        """Answer with the newest report, at once where it is newer than the caller's, or of another process."""
         try:
             after = int(request.query.get("after", "0"))
             wait = float(request.query.get("wait", "0"))
@@ -65,7 +65,8 @@ class _Routes:
             raise web.HTTPBadRequest(text="after and wait are numbers") from error
         # The bound on readiness passes without anything happening: looked at when asked.
         self._holder.refresh()
-        wait_seconds = min(max(wait, 0.0), LONGEST_WAIT_SECONDS)
+        same = request.query.get("instance") == self._holder.board.report.instance
+        wait_seconds = min(max(wait, 0.0), LONGEST_WAIT_SECONDS) if same else 0.0
         return _json(await self._holder.board.newer(after=after, wait_seconds=wait_seconds))
 
     async def get_base(self, _: web.Request) -> web.Response:

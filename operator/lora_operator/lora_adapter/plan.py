@@ -1,4 +1,4 @@
-"""What the LoRAAdapter pass decides: what stands in the way, whether a pin holds, what the manifest is to hold. Pure."""
+"""What the LoRAAdapter pass decides: what stands in the way, whether a pin holds, what is to be held. Pure."""
 
 from __future__ import annotations
 

@@ -60,6 +60,8 @@ class Entry(Wire):
     hub: HubSource
     files: tuple[File, ...]
     owner: Owner
+    resolved: str
+    """When the pin was made, in RFC 3339: of two versions of one adapter, the later one is wanted."""
     rank: int
     lora_alpha: str
     """A decimal as a string; empty where the adapter's patterns say it per module."""
