@@ -30,6 +30,10 @@ AUDIT_POLICY = {
 }
 
 
+class PartDiedError(RuntimeError):
+    """A part of the control plane ended by itself; the message holds the end of its log."""
+
+
 class KubectlError(RuntimeError):
     """kubectl ended with an error; the message is what it said."""
 
@@ -133,13 +137,13 @@ def start(state_dir: Path, *, on_bridge: bool = False, controllers: str | None =
     }
     for part, flags in commands.items():
         if part == "kube-controller-manager":
-            processes.wait_for("the apiserver to be ready", lambda: answers(plane, "/readyz"))
+            processes.wait_for("the apiserver to be ready", lambda: _answers_or_died(plane, "/readyz"))
         log = plane.state_dir / "logs" / f"{part}.log"
         processes.start([binaries[part], *flags], cluster=plane.cluster, part=part, log=log, owner=owner)
     # Pods are refused until their namespace has its ServiceAccount: the controller manager's first deed.
     if controllers is None:
         account = "/api/v1/namespaces/default/serviceaccounts/default"
-        processes.wait_for("the default ServiceAccount", lambda: answers(plane, account))
+        processes.wait_for("the default ServiceAccount", lambda: _answers_or_died(plane, account))
     return plane
 
 
@@ -183,6 +187,15 @@ def answers(plane: ControlPlane, path: str) -> bool:
         return False
 
 
+def _answers_or_died(plane: ControlPlane, path: str) -> bool:
+    """Like `answers`, but do not wait for what will never come."""
+    running = {found.part for found in processes.find(plane.cluster)}
+    for log in (plane.state_dir / "logs").glob("*.log"):
+        if log.stem not in running:
+            raise PartDiedError(f"{log.stem} ended; the end of {log}:\n{log.read_text()[-1500:]}")
+    return answers(plane, path)
+
+
 def _write_files(plane: ControlPlane) -> None:
     authority = pki.create(plane.authority.folder)
     names = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
@@ -217,6 +230,7 @@ def _apiserver(plane: ControlPlane, *, on_bridge: bool) -> list[str]:
         f"--etcd-servers=http://{LOOPBACK}:{plane.addresses.port(1)}",
         f"--bind-address={plane.host}",
         f"--secure-port={plane.addresses.port(0)}",
+        f"--advertise-address={plane.host}",
         f"--tls-cert-file={secret}/apiserver.crt",
         f"--tls-private-key-file={secret}/apiserver.key",
         f"--client-ca-file={plane.ca_file}",
@@ -237,7 +251,7 @@ def _apiserver(plane: ControlPlane, *, on_bridge: bool) -> list[str]:
         "--audit-log-maxsize=4096",  # MB: a log that rotates would lose counts
     ]
     # Alone on loopback there is no address that pods could call: publish no endpoint.
-    return [*flags, f"--advertise-address={plane.host}" if on_bridge else "--endpoint-reconciler-type=none"]
+    return flags if on_bridge else [*flags, "--endpoint-reconciler-type=none"]
 
 
 def _controller_manager(plane: ControlPlane, controllers: str) -> list[str]:
@@ -260,6 +274,8 @@ def _client_flags(plane: ControlPlane, *, port: int) -> list[str]:
     return [
         *(f"--{flag}={config}" for flag in ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")),
         "--leader-elect=false",
+        "--kube-api-qps=200",  # the default of 20 is for a shared apiserver, and half of the time to start here
+        "--kube-api-burst=400",
         f"--bind-address={LOOPBACK}",
         f"--secure-port={port}",
         f"--cert-dir={plane.authority.folder}/{port}",

@@ -64,6 +64,7 @@ def build(recipe: Recipe, *, binaries: list[str], go: Path, into: Path) -> None:
             for line in process.stderr or ():
                 said.append(line)
                 progress.advance(bar)
+        progress.update(bar, completed=len(stale))
         if process.returncode != 0:
             raise BuildError(f"building {recipe.name} failed:\n{''.join(said[-30:])}")
     for binary in binaries:

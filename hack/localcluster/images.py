@@ -45,13 +45,18 @@ def provisioner_image() -> Path:
 
 
 def shell_image() -> Path:
-    """Return the image in which the provisioner makes and removes a volume's folder: sh, mkdir, rm and sleep."""
-    programs = {f"/bin/{name}": _program(name) for name in ("sh", "mkdir", "rm", "sleep")}
-    libraries = {str(library): library for program in programs.values() for library in _libraries(program)}
-    files = {**programs, **libraries}
-    stamp = "".join(f"{inside}{file.stat().st_mtime_ns}{file.stat().st_size}" for inside, file in sorted(files.items()))
-    folder = parts.cache_root() / f"shell-image-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
-    return _once(folder / "image.tar", SHELL, files, entrypoint=["/bin/sh"])
+    """Return the image in which the provisioner makes and removes a volume's folder."""
+    return program_image(SHELL, ["sh", "mkdir", "rm"])
+
+
+def program_image(name: str, programs: Sequence[str]) -> Path:
+    """Return an image of a few of this machine's own programs, with the libraries that they are linked with."""
+    found = {f"/bin/{program}": _program(program) for program in programs}
+    libraries = {str(library): library for program in found.values() for library in _libraries(program)}
+    files = {**found, **libraries}
+    contents = (f"{inside} {file.stat().st_mtime_ns} {file.stat().st_size}" for inside, file in sorted(files.items()))
+    stamp = hashlib.sha256("\n".join((name, *contents)).encode()).hexdigest()[:12]
+    return _once(parts.cache_root() / f"programs-{stamp}" / "image.tar", name, files, entrypoint=[next(iter(found))])
 
 
 def write_oci_tar(out: Path, *, name: str, rootfs: Path, config: Mapping[str, object]) -> None:

@@ -57,18 +57,14 @@ def find(cluster: str | None = None) -> list[Found]:
     return [found for found in _all_found() if cluster in (None, found.cluster)]
 
 
-def stop(cluster: str, *, seconds: float = 20) -> None:
-    """End every process of a cluster: first asked, then killed; return when none is left."""
-    deadline = time.monotonic() + seconds
-    ended = {found.pid for found in find(cluster)}
-    for pid in ended:
-        _signal(pid, signal.SIGTERM)
+def stop(cluster: str) -> None:
+    """Kill every process of a cluster and return when none is left: nothing of it is meant to outlive it."""
+    ended: set[int] = set()
     while left := find(cluster):
         ended |= {found.pid for found in left}
-        if time.monotonic() > deadline:
-            for found in left:
-                _signal(found.pid, signal.SIGKILL)
-        time.sleep(0.05)
+        for found in left:
+            _kill(found.pid)
+        time.sleep(0.02)
     for pid in ended:
         _reap(pid)
 
@@ -119,9 +115,9 @@ def _start_time(pid: int) -> str:
         return ""
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def _kill(pid: int) -> None:
     try:
-        os.kill(pid, number)
+        os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
 

@@ -15,6 +15,6 @@ _environment = jinja2.Environment(  # noqa: S701 - see above
 _environment.filters["quote"] = lambda value: shlex.quote(str(value))
 
 
-def render(name: str, **values: object) -> str:
+def render(name: str, /, **values: object) -> str:
     """Return a template with every value filled in; a missing one is an error."""
     return _environment.get_template(f"{name}.j2").render(**values)
