@@ -35,6 +35,11 @@ class LoraConfig:
     base_model: str | None
     raw: dict[str, object] = field(repr=False)
 
+    def highest_rank(self) -> tuple[str, int]:
+        """Return the field with the highest rank, and the rank: vLLM refuses it even for a module that is not there."""
+        ranks = {"r": self.rank} | {f"rank_pattern.{key}": rank for key, rank in self.rank_pattern.items()}
+        return max(ranks.items(), key=lambda item: item[1])
+
     def scaling(self, rank: int, alpha: float) -> float:
         """Return what PEFT and vLLM multiply B·A by."""
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from .config import LoraConfig
 from .findings import Code, Findings
 
 # The newest vLLM whose LoRA code the rules of this package were read from.
@@ -24,8 +25,8 @@ class EngineLimits:
     version: str | None = None
 
 
-def check_engine(engine: EngineLimits, rank: int | None, findings: Findings) -> None:
-    """Report a rank above the engine's, and an engine whose rules we don't know."""
+def check_engine(engine: EngineLimits, findings: Findings) -> None:
+    """Report an engine whose rules we don't know."""
     if engine.type != "VLLM":
         findings.error(
             Code.UNKNOWN_ENGINE, "engine type", found=engine.type, expected="VLLM", fix="serve it on a vLLM engine"
@@ -39,8 +40,11 @@ def check_engine(engine: EngineLimits, rank: int | None, findings: Findings) -> 
             expected=f"vLLM up to 0.{_KNOWN_MINOR}",
             fix="check that it answers as it should: this vLLM is newer than the rules",
         )
-    if rank is None:
-        return
+
+
+def check_rank(engine: EngineLimits, config: LoraConfig, findings: Findings) -> None:
+    """Report a rank above the engine's, whether or not a module has it."""
+    where, rank = config.highest_rank()
     if engine.max_lora_rank is None:
         findings.warning(
             Code.NOT_CHECKED,
@@ -52,7 +56,7 @@ def check_engine(engine: EngineLimits, rank: int | None, findings: Findings) -> 
     elif rank > engine.max_lora_rank:
         findings.error(
             Code.RANK_TOO_HIGH,
-            "r",
+            where,
             found=rank,
             expected=f"at most {engine.max_lora_rank} (--max-lora-rank)",
             fix=_rank_fix(rank),

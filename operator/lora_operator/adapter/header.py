@@ -128,7 +128,8 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
         raise _malformed("names something twice")
-    if any(not key.isascii() and _has_surrogate(key) for key in entries):
+    names = "".join(entries)
+    if not names.isascii() and _has_surrogate(names):
         raise _malformed("has a name with half a surrogate pair")
     return entries
 

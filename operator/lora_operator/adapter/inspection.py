@@ -9,13 +9,14 @@ from collections.abc import Mapping
 
 from .base import Base
 from .config import LoraConfig, parse_config
-from .engine import EngineLimits, check_engine
+from .engine import EngineLimits, check_engine, check_rank
 from .files import Adapter, check_files
 from .findings import Code, Findings, Summary, Verdict
 from .names import is_weights
 from .patterns import layer_of
-from .shapes import check_against_base, check_embeddings
-from .tensors import Module, check_modules, find_modules
+from .scope import check_scope, is_affordable
+from .shapes import check_against_base, check_embeddings, check_plan
+from .tensors import Module, check_pairs, find_modules
 from .values import check_values
 from .variants import check_variant
 
@@ -35,17 +36,23 @@ def inspect(adapter: Adapter, base: Base | None, engine: EngineLimits, *, base_n
     check_files(adapter, findings)
     config = parse_config(adapter.config_bytes, findings) if adapter.config_bytes is not None else None
     modules = find_modules(adapter, findings)
+    check_pairs(modules, findings)
     readable = bool(modules) and not findings.has(Code.MISSING_FILE, Code.MALFORMED_HEADER, Code.TRUNCATED_FILE)
     shapes_checked = base is not None and config is not None and readable
+    touched = frozenset(modules)
     if config is not None:
+        check_rank(engine, config, findings)
         check_variant(config, findings)
-        check_modules(modules, config, findings)
-        if base is not None:
+        if is_affordable(modules, config, findings):
+            check_scope(modules, config, findings)
+            check_values(modules, config, adapter, engine, findings)
+        if base is not None and adapter.level == "config":
+            touched = check_plan(config, base, findings)
+        elif base is not None:
             check_against_base(modules, config, base, findings)
-        check_values(modules, config, adapter, engine, findings)
         _check_base_name(config.base_model, base_name, findings, shapes_checked=shapes_checked)
-    check_embeddings(modules, base, engine, findings)
-    check_engine(engine, max(config.rank, *config.rank_pattern.values(), 0) if config else None, findings)
+    check_embeddings(touched, base, engine, findings)
+    check_engine(engine, findings)
     _report_unchecked(adapter, base, findings)
     found = findings.all()
     return Verdict(
@@ -95,7 +102,7 @@ def _summary(adapter: Adapter, config: LoraConfig | None, modules: Mapping[str, 
     dtypes = {tensor.dtype for tensor in tensors}
     complete = any(is_weights(name) for name in adapter.files)
     return Summary(
-        rank=max(config.rank, *config.rank_pattern.values(), 0) if config else None,
+        rank=config.highest_rank()[1] if config else None,
         lora_alpha=config.lora_alpha if config else None,
         scaling=config.scaling(config.rank, config.lora_alpha) if config else None,
         target_modules=tuple(sorted({name.rpartition(".")[2] for name in modules} or _named(config))),

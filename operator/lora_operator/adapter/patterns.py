@@ -5,8 +5,8 @@ characters means the same as a suffix at a dot, so it is compared as one; any ot
 """
 
 import re
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
 
 from .config import LoraConfig
 
@@ -21,38 +21,57 @@ def is_literal(key: str) -> bool:
     return _LITERAL.fullmatch(key) is not None
 
 
-def lookup(pattern: Mapping[str, Value], module: str, default: Value) -> Value:
-    """Return the value of the first literal key that names *module*, as PEFT's `get_pattern_key` would."""
-    for key, value in pattern.items():
-        if is_literal(key) and _ends_with(module, key):
-            return value
-    return default
+class Lookup(Generic[Value]):
+    """The literal keys of rank_pattern or alpha_pattern, looked up as PEFT's `get_pattern_key` does: the first wins."""
+
+    def __init__(self, pattern: Mapping[str, Value], default: Value) -> None:
+        self._keys = [
+            (key.removeprefix("^"), key.startswith("^"), value) for key, value in pattern.items() if is_literal(key)
+        ]
+        self._default = default
+
+    def of(self, module: str) -> Value:
+        """Return the value for *module*."""
+        for suffix, anchored, value in self._keys:
+            if _ends_with(module, suffix, anchored=anchored):
+                return value
+        return self._default
 
 
-def _ends_with(module: str, key: str) -> bool:
+def _ends_with(module: str, suffix: str, *, anchored: bool) -> bool:
     """Match `(.*\\.)?(key)$` for a key of plain characters, in which a dot stands for any character."""
-    anchored = key.startswith("^")
-    suffix = key.removeprefix("^")
     start = len(module) - len(suffix)
-    if start < 0 or (anchored and start > 0):
-        return False
-    if start > 0 and module[start - 1] != ".":
+    if start < 0 or (start > 0 and (anchored or module[start - 1] != ".")):
         return False
     return all(wanted in (".", found) for wanted, found in zip(suffix, module[start:], strict=True))
 
 
-def is_targeted(config: LoraConfig, module: str) -> bool | None:
-    """Tell whether PEFT would put a LoRA on *module*; None where a regex or a pattern decides."""
-    excluded = _listed(config.exclude_modules, module) if config.exclude_modules else False
-    if excluded is not False:
-        return None if excluded is None else False
-    targeted = _listed(config.target_modules, module)
-    if not targeted or config.layers_to_transform is None or module in config.target_modules:
-        return targeted
-    if config.layers_pattern:
-        return None
-    layer = layer_of(module)
-    return layer is not None and layer in config.layers_to_transform
+class Targets:
+    """What target_modules, exclude_modules and layers_to_transform leave in."""
+
+    def __init__(self, config: LoraConfig) -> None:
+        self._targets = _names(config.target_modules)
+        self._excluded = _names(config.exclude_modules)
+        # PEFT's word for every linear layer but the head; any other text is a regex.
+        self._all_linear = isinstance(config.target_modules, str) and config.target_modules.lower() == "all-linear"
+        self._layers = config.layers_to_transform
+        self._needs_regex = bool(config.layers_pattern)
+
+    def has(self, module: str) -> bool | None:
+        """Tell whether PEFT would put a LoRA on *module*; None where a regex decides."""
+        suffixes = set(_suffixes(module))
+        if self._excluded is None:
+            return None
+        if self._excluded & suffixes:
+            return False
+        if self._all_linear:
+            return module.rpartition(".")[2] not in ("embed_tokens", "lm_head")
+        if self._targets is None:
+            return None
+        # A full name counts in every layer; only a part of a name is narrowed by layers_to_transform.
+        if module in self._targets or self._layers is None or not self._targets & suffixes:
+            return bool(self._targets & suffixes)
+        return None if self._needs_regex else layer_of(module) in self._layers
 
 
 def layer_of(module: str) -> int | None:
@@ -61,7 +80,14 @@ def layer_of(module: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _listed(names: tuple[str, ...] | str, module: str) -> bool | None:
-    if isinstance(names, str):
-        return None
-    return module in names or any(module.endswith(f".{name}") for name in names)
+def _names(names: tuple[str, ...] | str) -> frozenset[str] | None:
+    return None if isinstance(names, str) else frozenset(names)
+
+
+def _suffixes(module: str) -> Iterator[str]:
+    """Yield *module* and every end of it that begins after a dot."""
+    yield module
+    position = module.find(".")
+    while position >= 0:
+        yield module[position + 1 :]
+        position = module.find(".", position + 1)

@@ -3,13 +3,13 @@
 vLLM copies a smaller tensor into a corner of its buffer and drops layers it does not have, both without a word.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from .base import EMBEDDING, HEAD, Base
 from .config import LoraConfig
 from .engine import EngineLimits
 from .findings import Code, Findings
-from .patterns import is_targeted, layer_of
+from .patterns import Targets, layer_of
 from .tensors import Module
 
 
@@ -46,9 +46,22 @@ def check_against_base(modules: Mapping[str, Module], config: LoraConfig, base: 
     _check_missing(modules, config, base, findings)
 
 
-def check_embeddings(
-    modules: Mapping[str, Module], base: Base | None, engine: EngineLimits, findings: Findings
-) -> None:
+def check_plan(config: LoraConfig, base: Base, findings: Findings) -> frozenset[str]:
+    """Before training: return the modules that PEFT will put a LoRA on; report if there are none."""
+    targets = Targets(config)
+    planned = {name: targets.has(name) for name in base.modules}
+    if not any(targeted is None or targeted for targeted in planned.values()):
+        findings.error(
+            Code.UNKNOWN_MODULE,
+            "target_modules",
+            found=config.target_modules,
+            expected="modules of the base, e.g. q_proj",
+            fix="name modules that the base has, or all-linear",
+        )
+    return frozenset(name for name, targeted in planned.items() if targeted)
+
+
+def check_embeddings(modules: Collection[str], base: Base | None, engine: EngineLimits, findings: Findings) -> None:
     """Report a LoRA on the embeddings or the head where vLLM has none, or where it spoils the base's answers."""
     for name in (EMBEDDING, HEAD):
         if name in modules and base is not None and base.serves_embeddings is False:
@@ -79,7 +92,8 @@ def check_embeddings(
 
 
 def _check_missing(modules: Mapping[str, Module], config: LoraConfig, base: Base, findings: Findings) -> None:
-    missing = [name for name in base.modules if name not in modules and is_targeted(config, name)]
+    targets = Targets(config)
+    missing = [name for name in base.modules if name not in modules and targets.has(name)]
     if not missing:
         return
     # PEFT starts such a module at B = 0, which changes nothing - unless the config asks for a random B.

@@ -1,22 +1,20 @@
-"""The rules over the tensors alone: names, dtypes, pairs, ranks, and whether the config means them.
+"""The rules over the tensors alone: names, dtypes, and the two halves of each module's LoRA.
 
-vLLM applies every tensor it is given, PEFT those that the config names and that fit; refused is where they differ.
+vLLM applies every tensor that it can make sense of, PEFT those under the names that it saves.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .config import LoraConfig
 from .files import Adapter
 from .findings import Code, Findings
 from .header import Tensor
-from .patterns import is_literal, is_targeted, lookup
 from .scan import FLOATS
 
 # The name PEFT saves: only A and B of a module, under its prefix, in printable ASCII.
 _NAME = re.compile(
-    r"base_model\.model\.(?!base_model\.)(?P<module>[!-~]+)\.(?:lora_(?P<linear>[AB])\.weight|lora_embedding_(?P<rows>[AB]))"
+    r"base_model\.model\.(?!base_model\.)(?P<module>[!-~]{1,400})\.(?:lora_(?P<linear>[AB])\.weight|lora_embedding_(?P<rows>[AB]))"
 )
 _PREFIX = "base_model.model."
 
@@ -28,6 +26,11 @@ class Module:
     name: str
     embedding: bool
     halves: dict[str, Tensor] = field(default_factory=dict)
+
+    def rank(self, half: str) -> int | None:
+        """Return the rank that the shape of *half* tells; None where it is no matrix."""
+        shape = self.halves[half].shape
+        return shape[0 if half == "A" else 1] if len(shape) == 2 and 0 not in shape else None
 
     def tensor_name(self, half: str) -> str:
         """Return the name under which PEFT saves *half*."""
@@ -62,9 +65,8 @@ def find_modules(adapter: Adapter, findings: Findings) -> dict[str, Module]:
     return modules
 
 
-def check_modules(modules: Mapping[str, Module], config: LoraConfig, findings: Findings) -> None:
-    """Report what doesn't fit the config or itself: halves without the other, ranks, modules it does not name."""
-    unknown_targets = 0
+def check_pairs(modules: Mapping[str, Module], findings: Findings) -> None:
+    """Report halves without the other, and halves that are no matrices."""
     for module in modules.values():
         if len(module.halves) < 2:
             half = next(iter(module.halves))
@@ -76,44 +78,15 @@ def check_modules(modules: Mapping[str, Module], config: LoraConfig, findings: F
                 expected=f"{module.tensor_name(other)} beside it",
                 fix="save the adapter again",
             )
-        _check_rank(module, config, findings)
-        targeted = is_targeted(config, module.name)
-        unknown_targets += targeted is None
-        if targeted is False:
-            findings.error(
-                Code.NOT_TARGETED,
-                module.name,
-                found="tensors in the file",
-                expected="a module that target_modules, exclude_modules and layers_to_transform leave in",
-                fix="take the config it was trained with (vLLM applies every tensor, PEFT what the config names)",
-            )
-    if unknown_targets:
-        findings.warning(
-            Code.NOT_CHECKED,
-            "target_modules",
-            found=f"a regex or pattern for {unknown_targets} modules",
-            expected="a list of names",
-            fix="make sure that it names exactly the modules in the file",
-        )
-
-
-def _check_rank(module: Module, config: LoraConfig, findings: Findings) -> None:
-    uncertain = any(not is_literal(key) for key in config.rank_pattern)
-    rank = lookup(config.rank_pattern, module.name, config.rank)
-    for half, tensor in module.halves.items():
-        name = module.tensor_name(half)
-        if len(tensor.shape) != 2 or 0 in tensor.shape:
-            findings.error(
-                Code.SHAPE_MISMATCH, name, found=list(tensor.shape), expected="a matrix", fix="save the adapter again"
-            )
-        elif not uncertain and tensor.shape[0 if half == "A" else 1] != rank:
-            findings.error(
-                Code.RANK_MISMATCH,
-                name,
-                found=f"rank {tensor.shape[0 if half == 'A' else 1]}",
-                expected=f"rank {rank}, as r and rank_pattern say",
-                fix="make r and rank_pattern those it was trained with",
-            )
+        for half, tensor in module.halves.items():
+            if len(tensor.shape) != 2 or 0 in tensor.shape:
+                findings.error(
+                    Code.SHAPE_MISMATCH,
+                    module.tensor_name(half),
+                    found=list(tensor.shape),
+                    expected="a matrix",
+                    fix="save the adapter again",
+                )
 
 
 def _check_dtype(name: str, tensor: Tensor, findings: Findings) -> None:

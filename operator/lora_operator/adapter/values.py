@@ -10,7 +10,7 @@ from .config import LoraConfig
 from .engine import EngineLimits
 from .files import Adapter
 from .findings import Code, Findings
-from .patterns import lookup
+from .patterns import Lookup
 from .tensors import Module
 
 # Trained weights stay far below; their products stay below float32's limit even through a layer of 100,000 inputs.
@@ -23,9 +23,9 @@ def check_values(
 ) -> None:
     """Report values that are not finite, or would not be once cast and scaled: they poison every other answer."""
     limit = _FLOAT16_LIMIT if engine.dtype in ("float16", "half") else _MAGNITUDE_LIMIT
+    ranks, alphas = Lookup(config.rank_pattern, config.rank), Lookup(config.alpha_pattern, config.lora_alpha)
     for module in modules.values():
-        rank = lookup(config.rank_pattern, module.name, config.rank)
-        scaling = config.scaling(rank, lookup(config.alpha_pattern, module.name, config.lora_alpha))
+        scaling = config.scaling(ranks.of(module.name), alphas.of(module.name))
         if abs(scaling) > limit:
             findings.error(
                 Code.VALUE_TOO_LARGE,

@@ -52,6 +52,7 @@ GOOD = {
         }
     ),
     "targets that the base lacks": make_adapter(config={"target_modules": ["q_proj", "v_proj", "c_attn"]}),
+    "all-linear as PEFT would resolve it": make_adapter(targets=ALL, config={"target_modules": "all-linear"}),
     "targets by a regex": make_adapter(config={"target_modules": ".*(q|v)_proj"}),
     "excluded elsewhere": make_adapter(config={"exclude_modules": ["lm_head"]}),
     "one layer transformed": make_adapter(base=replace(TINY_LLAMA, layers=1), config={"layers_to_transform": [0]}),
@@ -116,6 +117,10 @@ BAD = {
         Code.MALFORMED_CONFIG,
     ),
     "targets narrower than the tensors": (make_adapter(config={"target_modules": ["q_proj"]}), Code.NOT_TARGETED),
+    "embeddings beside all-linear": (
+        make_adapter(targets=[*ALL, "embed_tokens"], config={"target_modules": "all-linear"}),
+        Code.NOT_TARGETED,
+    ),
     "excluded though in the file": (make_adapter(config={"exclude_modules": ["v_proj"]}), Code.NOT_TARGETED),
     "layers narrower than the tensors": (make_adapter(config={"layers_to_transform": 1}), Code.NOT_TARGETED),
     "missing tensors with a random init": (
@@ -309,6 +314,22 @@ def test_a_config_alone_is_judged_as_far_as_it_goes() -> None:
     assert bad.reason == Code.RANK_TOO_HIGH
 
 
+@pytest.mark.parametrize(
+    ("targets", "code"),
+    [
+        ("all-linear", None),
+        (["q_proj", "c_attn"], None),
+        (".*_proj", None),
+        (["c_attn"], Code.UNKNOWN_MODULE),
+        (["q_proj", "lm_head"], Code.LM_HEAD_NOT_SUPPORTED),
+    ],
+)
+def test_targets_are_judged_before_training(targets: object, code: Code | None) -> None:
+    files = make_adapter(config={"target_modules": targets})
+    verdict = adapter.inspect(adapter.from_config(files.files[adapter.CONFIG]), BASE, CPU)
+    assert [finding.code for finding in verdict.errors] == ([code] if code else [])
+
+
 def test_an_unknown_limit_is_told_and_does_not_forbid() -> None:
     verdict = adapter.inspect(make_adapter().parts(), BASE, EngineLimits(device="cuda"))
     assert verdict.servable
@@ -320,6 +341,11 @@ def test_a_newer_engine_is_a_warning_and_another_kind_an_error() -> None:
     assert newer.servable
     assert [finding.code for finding in newer.findings] == [Code.UNKNOWN_ENGINE]
     assert adapter.inspect(make_adapter().parts(), BASE, replace(CPU, type="TGI")).reason == Code.UNKNOWN_ENGINE
+
+
+def test_a_rank_in_rank_pattern_is_named_by_its_key() -> None:
+    verdict = adapter.inspect(make_adapter(config={"rank_pattern": {"k_proj": 64}}).parts(), BASE, CPU)
+    assert verdict.errors[0].field == "rank_pattern.k_proj"
 
 
 def test_the_fix_names_a_limit_that_vllm_takes() -> None:
