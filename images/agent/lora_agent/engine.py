@@ -16,12 +16,14 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
+from lora_agent.bodies import read_up_to
+
 LOOK_SECONDS: Final = 5.0
 CHANGE_SECONDS: Final = 60.0
 PROBE_SECONDS: Final = 120.0
 MESSAGE_LIMIT: Final = 900
 """vLLM's refusals can be megabytes: they list every unknown name. This much is told."""
-_BODY_LIMIT: Final = 4 * 1024 * 1024
+_BODY_LIMIT: Final = 32 * 1024 * 1024
 
 
 class Health(StrEnum):
@@ -151,8 +153,7 @@ class VLLM:
                 method, f"{self._url}{path}", json=body, headers=self._headers(), timeout=timeout
             )
             async with request as response:
-                content = await response.content.read(_BODY_LIMIT) if response.status >= 400 else await response.read()
-                text = content.decode(errors="replace")
+                text = (await read_up_to(response, _BODY_LIMIT)).decode(errors="replace")
                 if response.status >= 400:
                     raise Refusal(response.status, told(text))
                 return text

@@ -16,6 +16,7 @@ import aiohttp
 from huggingface_hub import hf_hub_url
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # its __init__ has no __all__
 
+from lora_agent.bodies import read_up_to
 from lora_agent.setback import Ends, Trouble
 from lora_operator.protocol.manifest import File, HubSource
 
@@ -62,7 +63,7 @@ class Hub:
         try:
             async with self.session.get(url, headers=_headers(token), timeout=timeout) as response:
                 await _raise_for(response, where=where, token=token)
-                return await response.content.read(_CONFIG_LIMIT)
+                return await read_up_to(response, _CONFIG_LIMIT)
         except TimeoutError as error:
             raise _unavailable(f"{where}: the Hub is too slow to answer") from error
         except aiohttp.ClientError as error:

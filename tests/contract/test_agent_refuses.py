@@ -1,0 +1,305 @@
+"""The agent where something is wrong: each ends in a state, a reason and a message, and harms nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hubserver
+from lora_operator.protocol import door
+from lora_operator.protocol.door import State
+from lora_operator.protocol.manifest import Entry
+from support import agents, fake_engine
+from support.adapters import AdapterFiles, make_adapter, other_base, tensor
+from support.agents import Pod
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[fake_engine.Engine]:
+    async with fake_engine.serve() as engine:
+        yield engine
+
+
+@pytest.fixture
+def pod(hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path) -> Pod:
+    agents.publish_base(hub)
+    pod = agents.pod(tmp_path, engine_url=engine.url, hub_url=hub.url)
+    pod.mount_secret()
+    return pod
+
+
+def entry(hub: hubserver.Hub, files: AdapterFiles | None = None, *, name: str = "support") -> Entry:
+    files = files or make_adapter()
+    return agents.entry_for(files, agents.publish(hub, f"acme/{name}", files), name=name)
+
+
+@pytest.mark.parametrize(
+    ("make", "refusal"),
+    [
+        pytest.param(lambda: make_adapter(rank=32), ("RankTooHigh", "--max-lora-rank"), id="rank too high"),
+        pytest.param(lambda: make_adapter().spoilt(nan=True), ("NotFinite", "NaN"), id="NaN in the weights"),
+        pytest.param(lambda: make_adapter(base=other_base()), ("ShapeMismatch", "q_proj"), id="another base's shapes"),
+        pytest.param(lambda: make_adapter(config={"use_dora": True}), ("DoRANotSupported", "use_dora"), id="DoRA"),
+        pytest.param(lambda: make_adapter(config={"bias": "all"}), ("BiasNotSupported", "bias"), id="bias"),
+        pytest.param(lambda: make_adapter().truncated(100), ("TruncatedFile", "whole safetensors"), id="truncated"),
+        pytest.param(
+            lambda: make_adapter(config={"modules_to_save": ["lm_head"]}),
+            ("ModulesToSaveNotSupported", "modules_to_save"),
+            id="modules_to_save",
+        ),
+    ],
+)
+async def test_an_adapter_that_cannot_be_served_never_reaches_the_engine(
+    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine, make: Callable[[], AdapterFiles], refusal: tuple[str, str]
+) -> None:
+    reason, words = refusal
+    bad, good = entry(hub, make(), name="bad"), entry(hub, make_adapter(seed=7), name="good")
+    async with pod.run():
+        await pod.push(bad, good)
+        failed = await pod.reaches(bad.engine_name, State.FAILED)
+        assert failed.reason == reason
+        assert words in failed.message
+        assert len(failed.message) <= 1024
+        await pod.reaches(good.engine_name, State.LOADED)
+        assert [call["lora_name"] for call in engine.calls("/v1/load_lora_adapter")] == [good.engine_name]
+        assert [path.name for path in pod.volume.iterdir() if len(path.name) == 64] == [good.digest[7:]]
+        assert not list((pod.volume / ".fetch").iterdir())
+        assert await pod.is_ready()
+
+
+async def test_a_file_that_is_not_what_was_pinned_is_refused(
+    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine
+) -> None:
+    tampered = entry(hub)
+    hub.tamper("acme/support", "adapter_model.safetensors")
+    async with pod.run():
+        await pod.push(tampered)
+        failed = await pod.reaches(tampered.engine_name, State.FAILED, reason="DigestMismatch")
+        assert "adapter_model.safetensors" in failed.message
+        assert not engine.calls("/v1/load_lora_adapter")
+
+
+async def test_a_hub_that_fails_for_a_while_is_waited_for(
+    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine
+) -> None:
+    wanted = entry(hub)
+    hub.fault("safetensors", status=503, times=-1)
+    async with pod.run():
+        await pod.push(wanted)
+        waiting = await pod.reaches(wanted.engine_name, State.FETCHING, reason="HubUnavailable")
+        assert "503" in waiting.message
+        assert waiting.retry_seconds is not None
+        hub.clear_faults()
+        await pod.reaches(wanted.engine_name, State.LOADED)
+
+
+async def test_a_hub_that_breaks_off_is_asked_again(pod: Pod, hub: hubserver.Hub) -> None:
+    wanted = entry(hub)
+    hub.fault("/_lfs/", cut_after_bytes=1000, times=1)
+    async with pod.run():
+        await pod.push(wanted)
+        await pod.reaches(wanted.engine_name, State.LOADED)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param({"repo": "acme/nothing"}, "RepositoryNotFound", id="no such repository"),
+        pytest.param({"commit": "0" * 40}, "RevisionNotFound", id="no such commit"),
+    ],
+)
+async def test_what_the_hub_does_not_have_is_told(
+    pod: Pod, hub: hubserver.Hub, change: dict[str, str], reason: str
+) -> None:
+    there = entry(hub)
+    lost = there.model_copy(update={"hub": there.hub.model_copy(update=change)})
+    async with pod.run():
+        await pod.push(lost)
+        failed = await pod.reaches(lost.engine_name, State.FAILED)
+        assert failed.reason in {reason, "HubUnauthorized"}
+        assert lost.hub.repo in failed.message
+
+
+async def test_a_private_adapter_waits_for_its_token_and_is_fetched_with_it(pod: Pod, hub: hubserver.Hub) -> None:
+    files = make_adapter()
+    key = door.credential_key("team-a", "hf", "token")
+    source = agents.publish(hub, "acme/private", files, private=True).model_copy(update={"credential": key})
+    private = agents.entry_for(files, source)
+    async with pod.run():
+        await pod.push(private)
+        await pod.reaches(private.engine_name, State.WAITING_FOR_CREDENTIALS)
+        pod.mount_secret({key: "hf_wrong"})
+        failed = await pod.reaches(private.engine_name, State.FAILED)
+        assert failed.reason in {"HubUnauthorized", "RepositoryNotFound"}
+        assert "hf_wrong" not in failed.message
+        pod.mount_secret({key: "hf_write\n"})
+        await pod.reaches(private.engine_name, State.LOADED)
+
+
+async def test_an_adapter_that_does_not_fit_is_told_with_the_figures_and_fits_once_there_is_room(
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path
+) -> None:
+    agents.publish_base(hub)
+    first, second = entry(hub, make_adapter(seed=1), name="first"), entry(hub, make_adapter(seed=2), name="second")
+    budget = first.size_bytes + second.size_bytes - 1
+    async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url, adapters_size=budget) as pod:
+        await pod.push(first)
+        await pod.reaches(first.engine_name, State.LOADED)
+        await pod.push(first, second)
+        failed = await pod.reaches(second.engine_name, State.FAILED, reason="NoSpace")
+        assert str(second.size_bytes) in failed.message
+        assert str(budget) in failed.message
+        assert "adaptersSize" in failed.message
+        await pod.push(second)
+        await pod.reaches(second.engine_name, State.LOADED)
+
+
+async def test_a_refusal_of_the_engine_is_told_cut_and_open_again_after_its_restart(
+    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine
+) -> None:
+    refused = entry(hub)
+    engine.fault("/v1/load_lora_adapter", status=500, message="no: " + "x" * 2_000_000, times=-1)
+    async with pod.run():
+        await pod.push(refused)
+        failed = await pod.reaches(refused.engine_name, State.FAILED, reason="LoadRefused")
+        assert "500: no: x" in failed.message
+        assert len(failed.message) <= 1024
+        asked = len(engine.calls("/v1/load_lora_adapter"))
+        looks = len(engine.requests)
+        await pod.until(lambda _: len(engine.requests) > looks + 10)
+        assert len(engine.calls("/v1/load_lora_adapter")) == asked
+        await engine.restart()
+        await pod.reaches(refused.engine_name, State.LOADED)
+
+
+@pytest.mark.parametrize("nested", [True, False], ids=["nested errors", "flat errors"])
+async def test_an_engine_without_runtime_loading_is_told_what_to_set(
+    hub: hubserver.Hub, tmp_path: Path, *, nested: bool
+) -> None:
+    agents.publish_base(hub)
+    wanted = entry(hub)
+    async with (
+        fake_engine.serve(runtime_updating=False, nested_errors=nested) as engine,
+        agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url) as pod,
+    ):
+        await pod.push(wanted)
+        failed = await pod.reaches(wanted.engine_name, State.FAILED, reason="RuntimeLoadingDisabled")
+        assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in failed.message
+        assert await pod.is_ready()
+
+
+async def test_a_slow_probe_is_pending_and_no_reason_to_unload(
+    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine
+) -> None:
+    wanted = entry(hub)
+    engine.fault("/v1/completions", hang=True)
+    async with pod.run():
+        await pod.push(wanted)
+        await pod.reaches(wanted.engine_name, State.PROBE_PENDING)
+        looks = len(engine.requests)
+        await pod.until(lambda _: len(engine.requests) > looks + 10)
+        assert engine.adapters.keys() == {wanted.engine_name}
+        assert not engine.calls("/v1/unload_lora_adapter")
+        engine.clear_faults()
+        await pod.reaches(wanted.engine_name, State.LOADED)
+
+
+async def test_the_door_stays_open_while_the_engine_hangs(
+    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine
+) -> None:
+    first, second = entry(hub, make_adapter(seed=1), name="first"), entry(hub, make_adapter(seed=2), name="second")
+    engine.fault("/v1/load_lora_adapter", hang=True)
+    async with pod.run():
+        await pod.push(first)
+        await pod.until(lambda _: engine.in_flight.get("/v1/load_lora_adapter"))
+        await pod.push(first, second)
+        report = await pod.until(lambda report: agents.of(report, second.engine_name))
+        assert set(report.shards.values()) == {2}
+        engine.clear_faults()
+        await pod.reaches(first.engine_name, State.LOADED)
+        await pod.reaches(second.engine_name, State.LOADED)
+
+
+async def test_a_name_that_the_engine_has_from_elsewhere_is_not_taken_over(
+    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path
+) -> None:
+    wanted = entry(hub)
+    foreign = str(make_adapter(seed=3).write(tmp_path / "foreign"))
+    engine.adapters[wanted.engine_name] = foreign
+    async with pod.run():
+        await pod.push(wanted)
+        failed = await pod.reaches(wanted.engine_name, State.FAILED, reason="EngineNameTaken")
+        assert foreign in failed.message
+        await pod.push()
+        await pod.gone(wanted.engine_name)
+        assert engine.adapters == {wanted.engine_name: foreign}
+
+
+async def test_an_engine_with_an_api_key_is_served_with_it_and_told_without(hub: hubserver.Hub, tmp_path: Path) -> None:
+    agents.publish_base(hub)
+    wanted = entry(hub)
+    key = tmp_path / "key"
+    key.write_text("secret-key\n")
+    async with fake_engine.serve(api_key="secret-key") as engine:
+        async with agents.running(tmp_path / "without", engine_url=engine.url, hub_url=hub.url) as pod:
+            await pod.push(wanted)
+            pending = await pod.until(lambda report: report.entries and report.entries[0].reason == "EngineNotReady")
+            assert "API key" in pending.entries[0].message
+        async with agents.running(
+            tmp_path / "with", engine_url=engine.url, hub_url=hub.url, engine_api_key_file=key
+        ) as pod:
+            await pod.push(wanted)
+            await pod.reaches(wanted.engine_name, State.LOADED)
+
+
+async def test_a_download_that_nobody_wants_any_more_is_stopped(pod: Pod, hub: hubserver.Hub) -> None:
+    wanted = entry(hub)
+    hub.fault("/_lfs/", delay_seconds=600, times=1)
+    async with pod.run():
+        await pod.push(wanted)
+        await pod.until(lambda _: any("/_lfs/" in record.path for record in hub.requests))
+        await pod.push()
+        await pod.gone(wanted.engine_name)
+        assert not list((pod.volume / ".fetch").iterdir())
+
+
+async def test_nothing_is_loaded_that_cannot_be_compared_with_the_base(
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path
+) -> None:
+    wanted = entry(hub)
+    async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url) as pod:
+        await pod.push(wanted)
+        pending = await pod.reaches(wanted.engine_name, State.PENDING, reason="BaseNotReadable")
+        assert agents.BASE in pending.message
+        assert not engine.calls("/v1/load_lora_adapter")
+        assert (await pod.call("GET", "/v1/base"))[0] == 404
+
+
+async def test_a_tensor_of_a_layer_that_the_base_lacks_is_refused(pod: Pod, hub: hubserver.Hub) -> None:
+    extra = {
+        f"base_model.model.model.layers.9.self_attn.q_proj.lora_{half}.weight": tensor(np.ones(shape))
+        for half, shape in {"A": (8, 128), "B": (128, 8)}.items()
+    }
+    wanted = entry(hub, make_adapter(tensors=extra))
+    async with pod.run():
+        await pod.push(wanted)
+        assert (await pod.reaches(wanted.engine_name, State.FAILED)).reason == "LayerOutOfRange"
+
+
+async def test_many_agents_run_in_one_process(hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path) -> None:
+    agents.publish_base(hub)
+    wanted = entry(hub)
+
+    async def one(number: int) -> None:
+        async with (
+            fake_engine.serve() as its_engine,
+            agents.running(tmp_path / str(number), engine_url=its_engine.url, hub_url=hub.url, poll_seconds=2) as pod,
+        ):
+            await pod.push(wanted)
+            await pod.reaches(wanted.engine_name, State.LOADED)
+
+    await asyncio.gather(*(one(number) for number in range(20)))
