@@ -5,6 +5,7 @@ The chart's copies carry one annotation more, by which `helm uninstall` leaves t
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -80,7 +81,21 @@ def object_schema(kind: type[Object]) -> Schema:
 
 def to_yaml(document: dict[str, Any]) -> str:
     """Return the YAML of a CRD as it lies in the repository."""
-    return HEADER + yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
+    return HEADER + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes `2e-4`, which is a string to PyYAML and a number to everybody else; repeats rather than refers."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the name is PyYAML's
+        return True
+
+    def represent_text(self, data: str) -> yaml.ScalarNode:
+        style = "'" if re.fullmatch(r"[-+.0-9]+[eE][-+0-9]+", data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def files() -> dict[Path, str]:

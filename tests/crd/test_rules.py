@@ -119,7 +119,7 @@ RULES = [
     ),
     pytest.param(
         ADAPTER,
-        {"spec.servedName": "acme/Support_bot:v1." + "x" * 109},
+        {"spec.servedName": "acme/Support_bot:v1." + "x" * 108},
         {"spec.servedName": "x" * 129},
         "spec.servedName",
         id="adapter: served name's length",

@@ -24,7 +24,7 @@ from lora_operator.api.schema import (
 
 
 class EngineCondition(StrEnum):
-    """The conditions of a LoRAEngine. The last two are there only while they are true."""
+    """The conditions of a LoRAEngine. Those after Adopted are there only while they are true."""
 
     READY = "Ready"
     ADOPTED = "Adopted"
@@ -32,6 +32,7 @@ class EngineCondition(StrEnum):
     STALLED = "Stalled"
     AGENT_OUTDATED = "AgentOutdated"
     CONTENDED = "Contended"
+    SLOTS_EXCEEDED = "SlotsExceeded"
 
 
 class EngineType(StrEnum):
@@ -130,7 +131,7 @@ class AllowedNamespaces(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "(self.from == 'Selector') == has(self.selector)",
+                "(has(self.from) && self.from == 'Selector') == has(self.selector)",
                 "selector belongs to from: Selector, and is needed there",
             )
         )
@@ -231,7 +232,7 @@ class EngineStatus(Model):
     observed_generation: Count | None = None
     """observedGeneration is the generation of the spec that this status speaks of."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=map_list("type"))] = ()
-    """conditions of the engine: Ready, Adopted, Reconciling, Stalled, AgentOutdated, Contended."""
+    """conditions of the engine: Ready, Adopted, Reconciling, Stalled, AgentOutdated, Contended, SlotsExceeded."""
     base_model: Word | None = None
     """baseModel is the base model as given or read."""
     flags: EngineFlags | None = None

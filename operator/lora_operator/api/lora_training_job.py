@@ -53,7 +53,10 @@ MUTABLE: Final = ("suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
 def _one_run(schema: dict[str, Any]) -> None:
     """Let the apiserver keep every field of the spec as it was created, but those in MUTABLE."""
     fixed = (
-        (f"self.?{field} == oldSelf.?{field}", f"{field} is immutable: a job is one run, create another")
+        (
+            f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+            f"{field} is immutable: a job is one run, create another",
+        )
         for field in schema["properties"]
         if field not in MUTABLE
     )
