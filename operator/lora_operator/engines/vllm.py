@@ -1,0 +1,204 @@
+"""vLLM: what its command line says, and what the operator has to know of it to adopt it. Pure.
+
+Measured against vLLM 0.32; flags are read and never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from lora_operator.api.lora_engine import EngineFlags, MaxLoraRank
+from lora_operator.engines.words import UnreadableError, base_name, commands, literal_env
+
+Object = dict[str, Any]
+
+RUNTIME_UPDATES: Final = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+"""Without this variable, vLLM has no route that loads an adapter."""
+TRAP_SERVICE: Final = "vllm"
+"""A Service of this name gives every pod of its namespace, by service links, a VLLM_PORT that vLLM dies of."""
+TRAP_VARIABLE: Final = "VLLM_PORT"
+DEFAULT_PORT: Final = 8000
+
+_SHORT: Final = {"-dp": "--data-parallel-size", "-asc": "--api-server-count"}
+_MODULE: Final = "vllm.entrypoints.openai.api_server"
+_SEVERAL_PODS: Final = (
+    "--headless",
+    "--data-parallel-hybrid-lb",
+    "--data-parallel-external-lb",
+    "--data-parallel-rank",
+)
+_SWITCHES: Final = frozenset({"--enable-lora", "--no-enable-lora", *_SEVERAL_PODS[:3]})
+_READ: Final = frozenset(
+    {
+        *("--model", "--served-model-name", "--port", "--uds", "--api-key", "--device", "--ssl-keyfile", "--nnodes"),
+        *(
+            "--max-lora-rank",
+            "--max-loras",
+            "--max-cpu-loras",
+            "--api-server-count",
+            "--data-parallel-size",
+            "--config",
+        ),
+        *_SWITCHES,
+        *_SEVERAL_PODS,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """An engine's command line, as far as it matters here; the defaults are vLLM's own."""
+
+    model: str | None = None
+    served_name: str | None = None
+    enable_lora: bool = False
+    flags: EngineFlags
+    port: int = DEFAULT_PORT
+    uds: bool = False
+    tls: bool = False
+    api_server_count: int = 1
+    several_pods: str | None = None
+    """The flag that makes one engine out of several pods."""
+    api_key: str | None = None
+    """The key itself, where the command line has it: never to be shown."""
+
+
+def names_engine(container: Object) -> bool:
+    """Tell whether a container's command, arguments or image names vLLM."""
+    words = " ".join([*container.get("command", []), *container.get("args", [])]).replace("\n", " ").split()
+    runs = any(base_name(word.strip("'\"")) == "vllm" or word.startswith("vllm.") for word in words)
+    return runs or image_names_engine(container)
+
+
+def image_names_engine(container: Object) -> bool:
+    """Tell whether the image's own name, without registry and tag, names vLLM."""
+    return "vllm" in base_name(container.get("image", "").split("@")[0]).split(":")[0]
+
+
+def device(container: Object) -> str:
+    """Return `cpu` or `cuda`: some adapters are served right on one only."""
+    env = literal_env(container)
+    says_cpu = env.get("VLLM_TARGET_DEVICE") == "cpu" or any(name.startswith("VLLM_CPU_") for name in env)
+    return "cpu" if says_cpu or "cpu" in base_name(container.get("image", "")) else "cuda"
+
+
+def allows_runtime_updates(value: str) -> bool:
+    """Tell whether vLLM reads this value of RUNTIME_UPDATES as yes."""
+    return value.strip().lower() in {"1", "true"}
+
+
+def read_command(container: Object) -> Command | str:
+    """Return the command line, or why it can't be read."""
+    try:
+        return _command(_Given.parse(_arguments(container)))
+    except UnreadableError as error:
+        return str(error)
+
+
+def _arguments(container: Object) -> list[str]:
+    """Return the words behind `vllm serve`, or behind the module that does the same."""
+    run = commands(container)
+    found = [arguments for command in run if (arguments := _invocation(command)) is not None]
+    if len(found) > 1:
+        raise UnreadableError("its script starts vLLM more than once")
+    if found:
+        return found[0]
+    if not container.get("command") and image_names_engine(container) and len(run) == 1:
+        return run[0][1:] if run[0][:1] == ["serve"] else run[0]  # the image's own entrypoint is `vllm serve`
+    raise UnreadableError("it has no `vllm serve` and no `python -m vllm.entrypoints.openai.api_server`")
+
+
+def _invocation(words: Sequence[str]) -> list[str] | None:
+    for index, word in enumerate(words):
+        if word == _MODULE:
+            return list(words[index + 1 :])
+        if base_name(word) in {"vllm", "vllm.entrypoints.cli.main"} and list(words[index + 1 : index + 2]) == ["serve"]:
+            return list(words[index + 2 :])
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Flags as they were given; the last one counts."""
+
+    values: dict[str, str | None]
+    positional: str | None
+
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> _Given:
+        values: dict[str, str | None] = {}
+        positional = words[0] if words and not words[0].startswith("-") else None
+        unknown = [positional] if positional is not None and "$" in positional else []
+        index = 0 if positional is None else 1
+        while index < len(words):
+            name, equals, value = words[index].partition("=")
+            index += 1
+            if not name.startswith("-"):
+                unknown += [name] if "$" in name else []
+                continue
+            name = _SHORT.get(name, name.replace("_", "-"))
+            given: str | None = value if equals else None
+            follows = index < len(words) and not words[index].startswith("-")
+            if given is None and follows and name not in _SWITCHES:
+                given = words[index]
+                index += 1
+            values[name] = given
+            if name in _READ and "$" in (given or ""):
+                unknown.append(name)
+        if unknown:
+            raise UnreadableError(f"{', '.join(unknown)} depends on what only the running container knows")
+        if "--config" in values:
+            raise UnreadableError("its flags are in the file that --config names")
+        return cls(values, positional)
+
+    def number(self, name: str, default: int | None = None) -> int | None:
+        if name not in self.values:
+            return default
+        try:
+            return int(self.values[name] or "")
+        except ValueError:
+            raise UnreadableError(f"{name} {self.values[name]} is no number") from None
+
+    def enables_lora(self) -> bool:
+        names = [name for name in self.values if name in {"--enable-lora", "--no-enable-lora"}]
+        if not names or names[-1] == "--no-enable-lora":
+            return False
+        return (self.values["--enable-lora"] or "true").lower() not in {"false", "0"}
+
+
+def _flags(given: _Given) -> EngineFlags:
+    rank = given.number("--max-lora-rank", 16)
+    if rank not in set(MaxLoraRank):
+        raise UnreadableError(f"--max-lora-rank {rank} is none of the ranks that vLLM takes")
+    max_loras = given.number("--max-loras", 1)
+    try:
+        return EngineFlags(
+            max_lora_rank=MaxLoraRank(rank),
+            max_loras=max_loras,
+            max_cpu_loras=given.number("--max-cpu-loras", max_loras),
+        )
+    except ValidationError as error:
+        raise UnreadableError("--max-loras or --max-cpu-loras is out of range") from error
+
+
+def _command(given: _Given) -> Command:
+    parallel = given.number("--data-parallel-size", 1)
+    several_nodes = (given.number("--nnodes", 1) or 1) > 1
+    return Command(
+        model=given.values.get("--model") or given.positional,
+        served_name=given.values.get("--served-model-name"),
+        enable_lora=given.enables_lora(),
+        flags=_flags(given),
+        port=given.number("--port") or DEFAULT_PORT,
+        uds="--uds" in given.values,
+        tls="--ssl-keyfile" in given.values,
+        api_server_count=given.number("--api-server-count", parallel) or 1,
+        several_pods=next(
+            (name for name in _SEVERAL_PODS if name in given.values), "--nnodes" if several_nodes else None
+        ),
+        api_key=given.values.get("--api-key"),
+    )

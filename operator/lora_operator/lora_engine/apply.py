@@ -1,0 +1,112 @@
+"""Carries out a plan, in the order that a kill between any two writes leaves nothing behind that the next pass misses.
+
+Finaliser, Secret, shards and the record come before the Deployment's patch: a pod never waits for them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from kubernetes.aio.client.exceptions import ApiException
+
+from lora_operator.errors import FieldConflictError
+from lora_operator.labels import FINALIZER, Key, key_of
+from lora_operator.lora_engine import adoption
+from lora_operator.lora_engine.adoption import Record
+from lora_operator.lora_engine.manifests import shard_object
+from lora_operator.lora_engine.observed import Observed
+from lora_operator.lora_engine.plan import Plan
+from lora_operator.lora_engine.secret import secret_object
+from lora_operator.lora_engine.shards import Manifest
+from lora_operator.lora_engine.workload import Refusal
+from lora_operator.world import World
+
+Object = dict[str, Any]
+
+_REFUSALS: Final = frozenset({400, 403, 422})
+
+
+async def execute(todo: Plan, observed: Observed, world: World) -> Refusal | None:
+    """Write what the plan says; return why the Deployment would not take the patch, if so."""
+    if todo.manifest is None:
+        return None
+    await _hold(observed, world)
+    if todo.secret is not None:
+        await write_secret(todo.secret, observed, world)
+    await write_shards(todo.manifest, observed, world)
+    if todo.record is not None and todo.write_record:
+        await _write_record(todo.record, observed, world)
+    if todo.record is None or not todo.apply or observed.deployment is None:
+        return None
+    refusal = await _patch(todo.record.patch, observed.deployment, world)
+    if refusal is None and todo.stamp is not None:
+        await _write_record(todo.stamp, observed, world)
+    return refusal
+
+
+async def write_secret(data: dict[str, str], observed: Observed, world: World) -> None:
+    """Write the Secret, and forget the access to the agents that was read from it."""
+    await world.kube.apply(_over(secret_object(observed.engine, data), observed.secret))
+    world.access.pop(observed.engine.key, None)
+
+
+async def write_shards(manifest: Manifest, observed: Observed, world: World) -> None:
+    """Write the shards that change, then wake the pods that are to hear of it and the adapters that it is about."""
+    for shard in manifest.writes:
+        obj = shard_object(observed.engine, shard)
+        await world.kube.apply(_over(obj, observed.config_maps.get(obj["metadata"]["name"])))
+    if manifest.writes:
+        for pod in observed.pods:
+            world.wake(key_of(pod))
+        for owner in manifest.changed:
+            world.wake(Key("LoRAAdapter", owner.namespace, owner.name))
+
+
+async def set_finalizers(observed: Observed, world: World, *finalizers: str) -> None:
+    """Make these our finalisers of the LoRAEngine."""
+    identity = {name: observed.obj["metadata"][name] for name in ("name", "namespace", "uid")}
+    header = {name: observed.obj[name] for name in ("apiVersion", "kind")}
+    await world.kube.apply({**header, "metadata": identity | {"finalizers": list(finalizers)}})
+
+
+async def _hold(observed: Observed, world: World) -> None:
+    if FINALIZER not in observed.engine.metadata.finalizers:
+        await set_finalizers(observed, world, FINALIZER)
+
+
+async def _write_record(record: Record, observed: Observed, world: World) -> None:
+    obj = adoption.config_map(observed.engine, record, ca_bundle=observed.ca_bundle)
+    await world.kube.apply(obj)
+
+
+async def _patch(patch: Object, deployment: Object, world: World) -> Refusal | None:
+    obj = patch | {"metadata": patch["metadata"] | {"uid": deployment["metadata"]["uid"]}}
+    try:
+        await world.kube.apply(obj, force=False)
+    except FieldConflictError as conflict:
+        return Refusal(
+            "FieldConflict",
+            f"another field manager holds fields that adopting needs: {conflict.details}. Remove them from what it"
+            " applies",
+        )
+    except ApiException as error:
+        if error.status not in _REFUSALS:
+            raise
+        return Refusal("AdoptionRejected", f"the apiserver refused the patch: {_message(error)}")
+    return None
+
+
+def _over(obj: Object, before: Object | None) -> Object:
+    """Return the object with the version that it is to replace as a precondition."""
+    if before is None:
+        return obj
+    precondition = {name: before["metadata"][name] for name in ("uid", "resourceVersion")}
+    return obj | {"metadata": obj["metadata"] | precondition}
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body or "{}").get("message") or error.reason)
+    except ValueError:
+        return str(error.reason)
