@@ -5,7 +5,7 @@ the trainer before it publishes. Servable: the engine loads it, answers as PEFT 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from .base import Base
 from .config import LoraConfig, parse_config
@@ -15,7 +15,7 @@ from .findings import Code, Findings, Summary, Verdict
 from .names import is_weights
 from .patterns import layer_of
 from .scope import check_scope, is_affordable
-from .shapes import check_against_base, check_embeddings, check_plan
+from .shapes import check_against_base, check_embeddings, check_plan, check_tying
 from .tensors import Module, check_pairs, find_modules
 from .values import check_values
 from .variants import check_variant
@@ -39,20 +39,17 @@ def inspect(adapter: Adapter, base: Base | None, engine: EngineLimits, *, base_n
     check_pairs(modules, findings)
     readable = bool(modules) and not findings.has(Code.MISSING_FILE, Code.MALFORMED_HEADER, Code.TRUNCATED_FILE)
     shapes_checked = base is not None and config is not None and readable
-    touched = frozenset(modules)
+    check_engine(engine, findings)
     if config is not None:
         check_rank(engine, config, findings)
         check_variant(config, findings)
         if is_affordable(modules, config, findings):
             check_scope(modules, config, findings)
             check_values(modules, config, adapter, engine, findings)
-        if base is not None and adapter.level == "config":
-            touched = check_plan(config, base, findings)
-        elif base is not None:
-            check_against_base(modules, config, base, findings)
+        touched = _check_base(adapter, modules, config, base, findings)
+        check_embeddings(touched, base, engine, findings)
+        check_tying(touched, config, findings)
         _check_base_name(config.base_model, base_name, findings, shapes_checked=shapes_checked)
-    check_embeddings(touched, base, engine, findings)
-    check_engine(engine, findings)
     _report_unchecked(adapter, base, findings)
     found = findings.all()
     return Verdict(
@@ -61,6 +58,17 @@ def inspect(adapter: Adapter, base: Base | None, engine: EngineLimits, *, base_n
         summary=_summary(adapter, config, modules),
         shapes_checked=shapes_checked,
     )
+
+
+def _check_base(
+    adapter: Adapter, modules: Mapping[str, Module], config: LoraConfig, base: Base | None, findings: Findings
+) -> Collection[str]:
+    """Compare with the base; return the modules that have a LoRA, before training those that will."""
+    if base is not None and adapter.level == "config":
+        return check_plan(config, base, findings)
+    if base is not None:
+        check_against_base(modules, config, base, findings)
+    return modules.keys()
 
 
 def _check_base_name(named: str | None, wanted: str | None, findings: Findings, *, shapes_checked: bool) -> None:

@@ -91,6 +91,18 @@ def check_embeddings(modules: Collection[str], base: Base | None, engine: Engine
         )
 
 
+def check_tying(modules: Collection[str], config: LoraConfig, findings: Findings) -> None:
+    """Report a LoRA that PEFT shares between embeddings and head: vLLM would apply it to one of them."""
+    if config.raw.get("ensure_weight_tying") and (EMBEDDING in modules or HEAD in modules):
+        findings.error(
+            Code.UNSUPPORTED_VARIANT,
+            "ensure_weight_tying",
+            found=config.raw["ensure_weight_tying"],
+            expected="false where embeddings or head are targeted",
+            fix="train without embed_tokens and lm_head in target_modules",
+        )
+
+
 def _check_missing(modules: Mapping[str, Module], config: LoraConfig, base: Base, findings: Findings) -> None:
     targets = Targets(config)
     missing = [name for name in base.modules if name not in modules and targets.has(name)]

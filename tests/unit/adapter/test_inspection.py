@@ -58,6 +58,7 @@ GOOD = {
     "one layer transformed": make_adapter(base=replace(TINY_LLAMA, layers=1), config={"layers_to_transform": [0]}),
     "embed_tokens": make_adapter(targets=["q_proj", "embed_tokens"]),
     "dropout in training": make_adapter(config={"lora_dropout": 0.3}),
+    "weight tying without embeddings": make_adapter(config={"ensure_weight_tying": True}),
     "no task": make_adapter(config={"task_type": None}),
     "base named by a path": make_adapter(config={"base_model_name_or_path": "/home/me/models/llama"}),
     "a pickle beside it": make_adapter().with_file("adapter_model.bin", b"\x80\x02."),
@@ -148,6 +149,10 @@ BAD = {
     "arrow": (make_adapter(config={"arrow_config": {"top_k": 2}}), Code.UNSUPPORTED_VARIANT),
     "kasa": (make_adapter(config={"kasa_config": {"beta": 1}}), Code.UNSUPPORTED_VARIANT),
     "LoRA on parameters": (make_adapter(config={"target_parameters": ["experts.x"]}), Code.UNSUPPORTED_VARIANT),
+    "embeddings tied by PEFT": (
+        make_adapter(targets=["embed_tokens"], config={"ensure_weight_tying": True}),
+        Code.UNSUPPORTED_VARIANT,
+    ),
     "no peft_type": (make_adapter(config={"peft_type": None}), Code.UNSUPPORTED_VARIANT),
     "peft_type in lower case": (make_adapter(config={"peft_type": "lora"}), Code.UNSUPPORTED_VARIANT),
     "another method": (make_adapter(config={"peft_type": "IA3"}), Code.UNSUPPORTED_VARIANT),
