@@ -5,9 +5,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from support.adapters import make_adapter
-
 from lora_operator.adapter import CONFIG, WEIGHTS, Code
+from support.adapters import make_adapter
 
 PAGE = Path(__file__).parents[3] / "docs" / "adapters.md"
 
