@@ -80,7 +80,7 @@ def train(wanted: TrainSpec, identity: Identity, options: Options) -> Result:
     if options.publish and (earlier := publisher.earlier()):
         return earlier
     revision = base.resolve(wanted, token=identity.base_token, patience=patience)
-    servable.check_config(wanted, recipe.lora_arguments(wanted, base_revision=revision))
+    servable.check_config(wanted, recipe.lora_arguments(wanted))
     dataset = data.load(wanted, folder=options.data, token=identity.dataset_token, patience=patience)
     training.check_extra_args(wanted)
     if options.publish:

@@ -117,15 +117,13 @@ def sft_arguments(spec: TrainSpec, *, output_dir: str, dtype: str, accelerator: 
     return arguments | {key: _scalar(value) for key, value in training.extra_args.items()}
 
 
-def lora_arguments(spec: TrainSpec, *, base_revision: str) -> dict[str, Any]:
-    """Return the arguments of LoraConfig. The base is named as the Hub names it, not by this machine's folder."""
+def lora_arguments(spec: TrainSpec) -> dict[str, Any]:
+    """Return the arguments of LoraConfig. The base's name is not among them: peft puts this machine's folder there."""
     lora = spec.lora
     all_linear = lora.target_modules == (ALL_LINEAR,)
     plain_start = lora.init_lora_weights is InitLoraWeights.DEFAULT
     return {
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": spec.base_model.name,
-        "revision": base_revision,
         "r": lora.r,
         "lora_alpha": lora.lora_alpha,
         "lora_dropout": float(lora.lora_dropout),

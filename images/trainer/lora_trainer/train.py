@@ -60,7 +60,7 @@ def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Tr
     if state.global_step < state.max_steps:
         # The loop can return early and look well: half an adapter is none.
         raise Preemption(f"the training stopped at step {state.global_step} of {state.max_steps}")
-    folder = _save(trainer.model, output / "adapter")
+    folder = _save(trainer.model, output / "adapter", base=base)
     return Trained(
         folder=folder,
         steps=state.global_step,
@@ -96,7 +96,7 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -
             args=SFTConfig(**arguments),
             train_dataset=dataset.dataset,
             processing_class=tokenizer,
-            peft_config=LoraConfig(**recipe.lora_arguments(spec, base_revision=base.revision)),
+            peft_config=LoraConfig(**recipe.lora_arguments(spec)),
             callbacks=[] if sys.stderr.isatty() else [lines()],
         )
     except (ValueError, TypeError) as error:  # what the three libraries say of arguments that don't fit together
@@ -105,8 +105,10 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -
     return trainer
 
 
-def _save(model: Any, folder: Path) -> Path:
+def _save(model: Any, folder: Path, *, base: BaseModel) -> Path:
     """Save the adapter alone: no embeddings, no tokenizer, no pickled arguments."""
+    config = model.peft_config[model.active_adapter]
+    config.base_model_name_or_path, config.revision = base.name, base.revision
     model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes 0600, and an engine may run as another user

@@ -102,15 +102,14 @@ def test_a_known_extra_arg_is_taken() -> None:
     recipe.check_extra_args({"max_grad_norm": "0.5"}, known=KNOWN)
 
 
-def test_the_adapter_names_its_base_as_the_hub_does() -> None:
-    found = recipe.lora_arguments(spec_with(), base_revision="c" * 40)
-    assert (found["base_model_name_or_path"], found["revision"]) == ("acme/tiny", "c" * 40)
+def test_a_plain_adapter_is_the_default() -> None:
+    found = recipe.lora_arguments(spec_with())
     assert (found["target_modules"], found["bias"], found["init_lora_weights"]) == ("all-linear", "none", True)
 
 
 def test_the_adapters_shape_reaches_peft() -> None:
     lora = {"r": 4, "loraAlpha": 8, "targetModules": ["q_proj", "v_proj"], "initLoraWeights": "Gaussian"}
-    found = recipe.lora_arguments(spec_with(lora=lora), base_revision="c")
+    found = recipe.lora_arguments(spec_with(lora=lora))
     assert (found["r"], found["lora_alpha"], found["target_modules"]) == (4, 8, ["q_proj", "v_proj"])
     assert found["init_lora_weights"] == "gaussian"
 
@@ -118,7 +117,7 @@ def test_the_adapters_shape_reaches_peft() -> None:
 def test_a_rank_above_the_engines_is_refused_before_training() -> None:
     wanted = spec_with(lora={"r": 64}, engine={"maxLoraRank": 16})
     with pytest.raises(Refusal, match="--max-lora-rank") as refused:
-        servable.check_config(wanted, recipe.lora_arguments(wanted, base_revision="c"))
+        servable.check_config(wanted, recipe.lora_arguments(wanted))
     assert refused.value.reason is Reason.NOT_SERVABLE
 
 
@@ -127,4 +126,4 @@ def test_a_rank_above_the_engines_is_refused_before_training() -> None:
 )
 def test_what_the_spec_can_say_is_servable_by_its_config(lora: Mapping[str, object]) -> None:
     wanted = spec_with(lora=lora, engine={"maxLoraRank": 16})
-    servable.check_config(wanted, recipe.lora_arguments(wanted, base_revision="c"))
+    servable.check_config(wanted, recipe.lora_arguments(wanted))
