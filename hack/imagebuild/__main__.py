@@ -42,9 +42,10 @@ def images_command(out: Path, tag: str | None, full_trainer: bool) -> None:  # n
 
 
 @cli.command("constraints")
-def constraints_command() -> None:
+@click.option("--upgrade", is_flag=True, help="Take newer versions where pyproject.toml allows them.")
+def constraints_command(upgrade: bool) -> None:  # noqa: FBT001 - click's way
     """Compile every file of constraints/ anew (see its README)."""
-    constraints.compile_all()
+    constraints.compile_all(upgrade=upgrade)
 
 
 @cli.command("all")

@@ -58,19 +58,17 @@ def image(reference: str) -> Path:
 
 def mirror(sources: Path = Path("/etc/apt")) -> str:
     """Return the Debian mirror that this machine's own apt uses."""
-    listed = [
-        *sources.glob("sources.list.d/*.sources"),
-        sources / "sources.list",
-        *sources.glob("sources.list.d/*.list"),
-    ]
-    for file in listed:
-        if not file.is_file():
-            continue
-        for line in file.read_text().splitlines():
-            for word in line.partition("#")[0].split():
+    files = [sources / "sources.list", *sorted(sources.glob("sources.list.d/*"))]
+    for file in files:
+        if file.suffix in {".list", ".sources"} and file.is_file():
+            for word in _words_of_settings(file):
                 if word.startswith(("http://", "https://")) and word.rstrip("/").endswith("/debian"):
                     return word.rstrip("/")
     return DEFAULT_MIRROR
+
+
+def _words_of_settings(file: Path) -> list[str]:
+    return [word for line in file.read_text().splitlines() for word in line.partition("#")[0].split()]
 
 
 def _build(partial: Path) -> None:
@@ -78,8 +76,10 @@ def _build(partial: Path) -> None:
     with progress.step(f"building the base: Debian {SUITE} with Python, by debootstrap", estimate="1 minute"):
         # In a mount namespace of its own, so that no mount of debootstrap's can outlive it.
         process.run(
-            ["unshare", "--mount", "--propagation", "private", "debootstrap", "--variant=minbase"]
-            + [f"--include={','.join(PACKAGES)}", SUITE, partial, mirror()]
+            [
+                *("unshare", "--mount", "--propagation", "private", "debootstrap", "--variant=minbase"),
+                *(f"--include={','.join(PACKAGES)}", SUITE, partial, mirror()),
+            ]
         )
         for directory in STRIPPED:
             _empty(partial / directory)

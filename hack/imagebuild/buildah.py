@@ -52,6 +52,10 @@ class Builder:
         cache.discard(archive)
         self._run("push", "--quiet", build.reference, f"oci-archive:{archive}:{build.reference}")
 
+    def clear(self) -> None:
+        """Remove the working containers that a killed build left."""
+        self._run("rm", "--all")
+
     def provide_base(self) -> None:
         """Import the base under the name that Dockerfiles say, unless this very base is there."""
         marker = self._storage / f"base-{base.key()}"
@@ -78,6 +82,7 @@ def session() -> Iterator[Builder]:
             cache.discard(storage)
         storage.mkdir(exist_ok=True)
         builder = Builder(storage)
+        builder.clear()
         builder.provide_base()
         yield builder
 

@@ -33,7 +33,9 @@ def digest(*parts: str | bytes) -> str:
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold the lock of this name; the kernel lets it go when the process ends, however it ends."""
-    with (root() / f"{name}.lock").open("w") as lock:
+    locks = root() / "locks"
+    locks.mkdir(exist_ok=True)
+    with (locks / name).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -41,14 +43,14 @@ def locked(name: str) -> Iterator[None]:
 def build_once(name: str, build: Callable[[Path], None]) -> Path:
     """Return the cached entry `name`; if it is not there, `build` makes it at the path that it is given."""
     final = root() / name
-    if final.exists():
-        return final
-    with locked(name):
-        if not final.exists():
-            partial = root() / f"{name}.partial"
-            discard(partial)
-            build(partial)
-            partial.rename(final)
+    if not final.exists():
+        with locked(name):
+            if not final.exists():
+                partial = root() / f"{name}.partial"
+                discard(partial)
+                build(partial)
+                partial.rename(final)
+    os.utime(final)  # when it was last asked for, which is what `keep_newest` goes by
     return final
 
 
@@ -61,7 +63,7 @@ def discard(path: Path) -> None:
 
 
 def keep_newest(pattern: str, *, count: int) -> None:
-    """Remove all but the newest `count` entries that match, so that old versions do not fill the disk."""
+    """Remove all but the `count` entries last asked for among those that match: old versions would fill the disk."""
     entries = sorted(root().glob(pattern), key=lambda entry: entry.stat().st_mtime, reverse=True)
     for entry in entries[count:]:
         discard(entry)

@@ -34,8 +34,10 @@ TARGETS = (
     Target(
         "engine",
         (PYPROJECT, "constraints/engine.in"),
-        ("--extra", "trainer", "--override", "constraints/engine-overrides.txt", "-c", "constraints/dev.txt")
-        + DEBIAN_12,
+        (
+            *("--extra", "trainer", "--override", "constraints/engine-overrides.txt"),
+            *("-c", "constraints/dev.txt", *DEBIAN_12),
+        ),
     ),
     Target("trainer", (PYPROJECT,), ("--extra", "trainer", "-c", "constraints/engine.txt", *UNIVERSAL)),
 )

@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CONSTRAINTS = REPOSITORY / "constraints" / "engine.txt"
 PLUGIN = Path(__file__).parent / "vllm_plugin" / "lora_operator_cpu_lora.py"
 ENTER = Path(__file__).parent / "enter.sh"
+ENGINES_KEPT = 2
 RECIPE = 1  # to be raised when what _build does changes its outcome
 
 MOUNT = Path("/opt/lora")
@@ -33,13 +34,15 @@ ModelRegistry.models["LlamaForCausalLM"].inspect_model_cls()
 
 def ensure() -> Path:
     """Return the directory that pods mount at /opt/lora, made the first time."""
-    return cache.build_once(f"engine-{key()}", _build)
+    directory = cache.build_once(f"engine-{key()}", _build)
+    cache.keep_newest(f"engine-{'?' * len(key())}", count=ENGINES_KEPT)
+    return directory
 
 
 def key() -> str:
     """Return what changes when the environment would come out differently."""
-    parts = (CONSTRAINTS.read_bytes(), PLUGIN.read_bytes(), os.environ.get(TORCH_INDEX, ""), str(RECIPE))
-    return cache.digest(base.key(), *parts)
+    parts = (PLUGIN.read_bytes(), os.environ.get(TORCH_INDEX, ""), str(RECIPE))
+    return cache.digest(base.key(), *requirements.read(CONSTRAINTS).values(), *parts)
 
 
 def command(arguments: list[str], *, engine: Path, writable: bool = False) -> list[str | Path]:
@@ -62,7 +65,6 @@ def _build(partial: Path) -> None:
     with progress.step("installing vLLM, torch, trl and what they need (3 GB to download)", estimate="1 to 5 minutes"):
         for arguments in _installs(partial):
             inside(uv, "pip", "install", "--quiet", "--no-deps", "--python", PYTHON, *arguments, env=uv_env)
-    cache.discard(partial / "uv-cache")
     _add_own_parts(_site_packages(partial))
     with progress.step("compiling the environment's Python files", estimate="1 minute"):
         # The mount is read-only: without this, every process would compile all that it imports.
@@ -71,11 +73,12 @@ def _build(partial: Path) -> None:
         warm_env = {"VLLM_CACHE_ROOT": str(VLLM_CACHE), "VLLM_NO_USAGE_STATS": "1"}
         inside(PYTHON, "-c", WARM_MODEL_INFO, env=warm_env)
     (partial / "versions.txt").write_text(inside(uv, "pip", "freeze", "--python", PYTHON, env=uv_env))
+    cache.discard(partial / "uv-cache")
     process.run(["chmod", "-R", "a+rX", partial])
 
 
 def _installs(partial: Path) -> list[list[str | Path]]:
-    """Return the arguments of each `uv pip install`: everything from PyPI by hash, or torch from an index of one's own."""
+    """Return the arguments of each `uv pip install`: all from PyPI by hash, or torch from an index of one's own."""
     index = os.environ.get(TORCH_INDEX)
     if not index:
         return [["--require-hashes", "-r", CONSTRAINTS]]

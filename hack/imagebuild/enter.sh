@@ -13,11 +13,12 @@ base=$1 engine=$2 mode=$3
 shift 3
 where=$PWD
 
-mkdir -p "$base.mnt"
-mount -t tmpfs -o mode=0755 tmpfs "$base.mnt"
-mkdir "$base.mnt/upper" "$base.mnt/work" "$base.mnt/root"
-root=$base.mnt/root
-mount -t overlay -o "lowerdir=$base,upperdir=$base.mnt/upper,workdir=$base.mnt/work" overlay "$root"
+scratch=${base%/*}/mnt
+mkdir -p "$scratch"
+mount -t tmpfs -o mode=0755 tmpfs "$scratch"
+mkdir "$scratch/upper" "$scratch/work" "$scratch/root"
+root=$scratch/root
+mount -t overlay -o "lowerdir=$base,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$root"
 
 share() {
     if [ -d "$1" ]; then

@@ -70,7 +70,7 @@ def content_tag(targets: Sequence[Image] = LOCAL) -> str:
 
 def content_key(image: Image) -> str:
     """Return what changes when anything that goes into an image does."""
-    names = [image.dockerfile, *PROJECT_FILES, *(f"constraints/{name}.txt" for name in image.constraints)]
+    names = [str(image.dockerfile), *PROJECT_FILES, *(f"constraints/{name}.txt" for name in image.constraints)]
     parts: list[str | bytes] = [base.key(), image.target]
     for file in sorted((*(REPOSITORY / name for name in names), *_sources())):
         parts += [str(file.relative_to(REPOSITORY)), file.read_bytes()]

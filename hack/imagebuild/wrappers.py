@@ -3,6 +3,7 @@
 Small shell files, because each replaces itself by the real program: signals, exit codes and start-up time are its own.
 """
 
+import shlex
 from pathlib import Path
 
 from imagebuild import base, engine
@@ -29,10 +30,11 @@ def write(checkout: Path = engine.REPOSITORY) -> Path:
 
 def script(command: str, *, checkout: Path, root: Path, environment: Path) -> str:
     """Return the text of one wrapper."""
-    packages = ":".join(str(checkout / name) for name in PACKAGE_ROOTS)
+    packages = ":".join(shlex.quote(str(checkout / name)) for name in PACKAGE_ROOTS)
+    enter = shlex.join(["sh", str(checkout / "hack/imagebuild/enter.sh"), str(root), str(environment), "ro"])
     return f"""#!/bin/sh
 # Written by `python -m imagebuild engine`.
-export LORA_CHECKOUT='{checkout}' PYTHONPATH="{packages}${{PYTHONPATH:+:$PYTHONPATH}}"
+export LORA_CHECKOUT={shlex.quote(str(checkout))} PYTHONPATH={packages}"${{PYTHONPATH:+:$PYTHONPATH}}"
 export VLLM_CACHE_ROOT="${{VLLM_CACHE_ROOT:-{engine.VLLM_CACHE}}}"
-exec sh '{checkout}/hack/imagebuild/enter.sh' '{root}' '{environment}' ro {command} "$@"
+exec {enter} {command} "$@"
 """

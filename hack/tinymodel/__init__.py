@@ -3,3 +3,6 @@
 `python -m tinymodel OUT_DIR` (under the heavy environment's Python) makes one; `tinymodel.cached.ensure()` (from any
 Python) returns one from the cache.
 """
+
+SEED = 0
+HIDDEN = 128

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from imagebuild import cache, engine, process, progress
-from tinymodel import model
+from tinymodel import HIDDEN, SEED
 
 
-def ensure(*, seed: int = model.SEED, hidden: int = model.HIDDEN) -> Path:
+def ensure(*, seed: int = SEED, hidden: int = HIDDEN) -> Path:
     """Return the directory of the model with this seed and size."""
-    source = Path(model.__file__).read_bytes()
+    source = Path(__file__).with_name("model.py").read_bytes()
     name = f"tinymodel-{cache.digest(engine.key(), source, str(seed), str(hidden))}"
 
     def build(partial: Path) -> None:

@@ -6,8 +6,12 @@ Runs under the heavy environment. Two models of the same size and seed are the s
 import os
 from pathlib import Path
 
-SEED = 0
-HIDDEN = 128
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tinymodel import HIDDEN, SEED
+
 VOCABULARY = 2048
 CONTEXT = 512
 END = "<|end|>"
@@ -29,9 +33,6 @@ CHAT_TEMPLATE = (
 
 def make(directory: Path, *, seed: int = SEED, hidden: int = HIDDEN) -> None:
     """Write model, tokenizer and chat template, readable by any user (pods run as another one)."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     tokenizer = _tokenizer()
     config = LlamaConfig(
         hidden_size=hidden,
@@ -54,10 +55,7 @@ def make(directory: Path, *, seed: int = SEED, hidden: int = HIDDEN) -> None:
         file.chmod(0o644)
 
 
-def _tokenizer():  # type: ignore[no-untyped-def]
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
+def _tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

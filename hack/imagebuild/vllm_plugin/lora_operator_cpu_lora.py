@@ -10,6 +10,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from vllm.lora.ops import torch_ops
+from vllm.lora.ops.torch_ops import lora_ops
+from vllm.lora.punica_wrapper import punica_cpu
+
 Op = Callable[..., Any]
 
 # Where each operation's rows of input stand first, and the row's LoRA indices fourth.
@@ -18,10 +22,6 @@ OPS = ("bgmv_expand", "bgmv_expand_slice", "bgmv_shrink")
 
 def register() -> None:
     """Replace the operations wherever vLLM holds them; called by vLLM in each of its processes, perhaps repeatedly."""
-    from vllm.lora.ops import torch_ops
-    from vllm.lora.ops.torch_ops import lora_ops
-    from vllm.lora.punica_wrapper import punica_cpu
-
     if hasattr(lora_ops.bgmv_expand, "__wrapped__"):
         return
     for name in OPS:
