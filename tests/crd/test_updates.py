@@ -66,6 +66,10 @@ def test_this_may_change(api: ApiServer, stored: dict[str, Object], kind: str, s
         pytest.param(
             "LoRATrainingJob", {"resources": {"limits": {"cpu": 1}}}, "resources is immutable", id="resources, added"
         ),
+        pytest.param("LoRATrainingJob", {"nodeSelector": {"a": "b"}}, "nodeSelector is immutable", id="a node, added"),
+        pytest.param("LoRATrainingJob", {"tolerations": [{}]}, "tolerations is immutable", id="a toleration, added"),
+        pytest.param("LoRATrainingJob", {"serviceAccountName": "a"}, "serviceAccountName is", id="an account, added"),
+        pytest.param("LoRATrainingJob", {"priorityClassName": "a"}, "priorityClassName is", id="a priority, added"),
         pytest.param("LoRATrainingJob", {"backoffLimit": 5}, "backoffLimit is immutable", id="a job's retries"),
         pytest.param(
             "LoRATrainingJob", {"output": {"hub": {"repo": "acme/other"}}}, "output is immutable", id="a job's output"
