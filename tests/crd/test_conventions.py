@@ -44,14 +44,38 @@ def nodes(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
 
 def broken(schema: Schema, path: str) -> Iterator[str]:
     """Yield every convention that one node breaks."""
-    kind = schema.get("type")
     name = path.rpartition(".")[2]
+    yield from badly_named(schema, path, name)
+    yield from badly_typed(schema, name)
+    yield from unbounded(schema, path)
+
+
+def badly_named(schema: Schema, path: str, name: str) -> Iterator[str]:
     if "phase" in name.lower():
         yield "conditions, no phase"
+    if "durat" in name.lower():
+        yield "a time has its unit in its name"
+    starts = (f"{name} ", f"{name}:")
+    if "." in path and not name.endswith("[]") and not schema.get("description", "").startswith(starts):
+        yield "a description starts with the field's name"
+
+
+def badly_typed(schema: Schema, name: str) -> Iterator[str]:
+    kind = schema.get("type")
     if kind == "number" or schema.get("format") in {"float", "double"}:
         yield "a decimal is a string with a pattern: no floats"
     if kind == "boolean" and name not in BOOLEANS:
         yield "an enumeration can grow, a boolean can't"
+    if kind == "object" and not schema.keys() & {"properties", "additionalProperties"}:
+        yield "an object names its fields"
+    if kind == "array" and "x-kubernetes-list-type" not in schema:
+        yield "a list needs x-kubernetes-list-type"
+    if "x-kubernetes-preserve-unknown-fields" in schema:
+        yield "no unknown fields"
+
+
+def unbounded(schema: Schema, path: str) -> Iterator[str]:
+    kind = schema.get("type")
     if (
         kind == "string"
         and not schema.keys() & {"maxLength", "enum", "format"}
@@ -62,22 +86,8 @@ def broken(schema: Schema, path: str) -> Iterator[str]:
         yield "an integer or string needs maxLength"
     if kind == "array" and "maxItems" not in schema:
         yield "a list needs maxItems"
-    if kind == "array" and "x-kubernetes-list-type" not in schema:
-        yield "a list needs x-kubernetes-list-type"
     if kind == "object" and "additionalProperties" in schema and "maxProperties" not in schema:
         yield "a map needs maxProperties"
-    if kind == "object" and not schema.keys() & {"properties", "additionalProperties"}:
-        yield "an object names its fields"
-    if "x-kubernetes-preserve-unknown-fields" in schema:
-        yield "no unknown fields"
-    if (
-        "." in path
-        and not name.endswith("[]")
-        and not schema.get("description", "").startswith((f"{name} ", f"{name}:"))
-    ):
-        yield "a description starts with the field's name"
-    if "durat" in name.lower():
-        yield "a time has its unit in its name"
 
 
 @every_crd
