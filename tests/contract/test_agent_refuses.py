@@ -172,7 +172,9 @@ async def test_a_refusal_of_the_engine_is_told_cut_and_open_again_after_its_rest
         looks = len(engine.requests)
         await pod.until(lambda _: len(engine.requests) > looks + 10)
         assert len(engine.calls("/v1/load_lora_adapter")) == asked
-        await engine.restart()
+        await engine.stop()
+        await pod.until(lambda report: not report.engine.healthy)
+        await engine.start()
         await pod.reaches(refused.engine_name, State.LOADED)
 
 

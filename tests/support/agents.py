@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,10 @@ class Pod:
         ) as answer:
             return answer.status, await answer.text()
 
-    async def report(self, *, after: int = 0, wait: float = 0) -> Report:
-        """Return the agent's report."""
-        status, text = await self.call("GET", f"/v1/report?after={after}&wait={wait}")
+    async def report(self, *, heard: Report | None = None, wait: float = 0) -> Report:
+        """Return the agent's report, waiting for one newer than the one heard."""
+        known = f"instance={heard.instance}&after={heard.sequence}&" if heard is not None else ""
+        status, text = await self.call("GET", f"/v1/report?{known}wait={wait}")
         assert status == 200, text
         return Report.model_validate_json(text)
 
@@ -129,7 +130,7 @@ class Pod:
         report = await self.report()
         async with asyncio.timeout(DEADLINE_SECONDS):
             while not holds(report):
-                report = await self.report(after=report.sequence, wait=1)
+                report = await self.report(heard=report, wait=1)
         return report
 
     async def reaches(self, name: str, state: State, *, reason: str | None = None) -> EntryReport:
@@ -162,6 +163,13 @@ class Pod:
         ):
             self.port = self.agent.port
             yield self
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something holds that nobody tells us of."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not await holds():  # noqa: ASYNC110 - nothing in this process could set an event
+            await asyncio.sleep(0.05)
 
 
 def of(report: Report, name: str) -> EntryReport | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 import uuid
 
 from lora_operator.protocol.door import Report
@@ -14,10 +13,7 @@ class Board:
     """Holds the newest report and wakes who waits for it."""
 
     def __init__(self, first: Report) -> None:
-        # From the wall clock, so that a reader who knew an earlier agent of this pod sees this one as newer.
-        self._report = first.model_copy(
-            update={"instance": uuid.uuid4().hex[:12], "sequence": time.time_ns() // 1_000_000}
-        )
+        self._report = first.model_copy(update={"instance": uuid.uuid4().hex[:12]})
         self._changed = asyncio.Event()
 
     @property
@@ -35,8 +31,10 @@ class Board:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def newer(self, *, after: int, wait_seconds: float) -> Report:
-        """Return the newest report, as soon as it is newer than `after`, else when the time is over."""
+    async def newer(self, *, instance: str, after: int, wait_seconds: float) -> Report:
+        """Return the newest report, as soon as it is newer than the one heard, else when the time is over."""
+        if instance != self._report.instance:
+            return self._report
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_seconds):
                 while self._report.sequence <= after:

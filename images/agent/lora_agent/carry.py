@@ -22,7 +22,7 @@ from lora_agent import setback
 from lora_agent.base import Known, read_base
 from lora_agent.disk import Disk
 from lora_agent.engine import Engine, Health, NoAnswer, Refusal, View
-from lora_agent.fetch import Fetcher
+from lora_agent.fetch import NO_SPACE, Fetcher
 from lora_agent.life import Life
 from lora_agent.plan import Action, Fetch, Forget, Load, Probe, Remove, Unload
 from lora_agent.refusals import of_load, of_probe, silence
@@ -178,6 +178,9 @@ class Carrier:
             return
         await asyncio.to_thread(shutil.rmtree, self._disk.hide(digest_hex))
         _log.info("removed files", extra={"adapter": name, "digest": digest_hex})
+        for other, it in list(self._work.setbacks.items()):
+            if it.reason == NO_SPACE:
+                del self._work.setbacks[other]
         self._forget(name)
 
     def _forget(self, name: str) -> None:

@@ -67,7 +67,8 @@ class _Routes:
         self._holder.refresh()
         same = request.query.get("instance") == self._holder.board.report.instance
         wait_seconds = min(max(wait, 0.0), LONGEST_WAIT_SECONDS) if same else 0.0
-        return _json(await self._holder.board.newer(after=after, wait_seconds=wait_seconds))
+        heard = request.query.get("instance", "")
+        return _json(await self._holder.board.newer(instance=heard, after=after, wait_seconds=wait_seconds))
 
     async def get_base(self, _: web.Request) -> web.Response:
         """Answer with what is known of the base."""

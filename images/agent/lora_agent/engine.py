@@ -166,7 +166,8 @@ class VLLM:
             raise NoAnswer(f"{path}: {type(error).__name__}: {error}") from error
 
     def _headers(self) -> dict[str, str]:
-        if self._api_key_file is None:
+        """Return the engine's key, read anew: kubelet may bring it late, and change it."""
+        if self._api_key_file is None or not self._api_key_file.is_file():
             return {}
         return {"Authorization": f"Bearer {self._api_key_file.read_text(encoding='utf-8').strip()}"}
 

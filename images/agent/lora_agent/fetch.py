@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from lora_agent.base import Known
 from lora_agent.disk import Disk, NoSpace, hex_of
@@ -15,6 +16,8 @@ from lora_agent.hub import Hub
 from lora_agent.setback import Ends, Trouble
 from lora_operator import adapter
 from lora_operator.protocol.manifest import Entry
+
+NO_SPACE: Final = "NoSpace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,7 @@ class Fetcher:
                     raise Trouble(verdict.reason, verdict.message(), ends=Ends.REFUSED if unknown else Ends.CONTENT)
                 self.disk.publish(place, digest_hex)
         except NoSpace as error:
-            raise Trouble("NoSpace", str(error), ends=Ends.REFUSED) from error
+            raise Trouble(NO_SPACE, str(error), ends=Ends.REFUSED) from error
         except OSError as error:
             raise Trouble("DiskError", f"the adapters volume: {error.strerror}", ends=Ends.REFUSED) from error
 

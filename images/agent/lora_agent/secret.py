@@ -36,11 +36,11 @@ class Secret:
     @property
     def credentials(self) -> frozenset[str]:
         """The keys of the Hub tokens that are here."""
-        return frozenset(self._values) - {door.TOKEN_KEY, door.CERT_KEY, door.PRIVATE_KEY_KEY}
+        return frozenset(key for key in self._values if key.startswith(door.CREDENTIAL_PREFIX))
 
     def hub_token(self, key: str | None) -> str | None:
         """Return a Hub token by its key."""
-        value = self._values.get(key) if key is not None else None
+        value = self._values.get(key) if key in self.credentials and key is not None else None
         return value.decode(errors="replace").strip() if value is not None else None
 
     @property

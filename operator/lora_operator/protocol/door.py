@@ -27,6 +27,8 @@ SECRET_MOUNT_PATH: Final = "/etc/lora-agent/door"  # noqa: S105 - a path, no sec
 TOKEN_KEY: Final = "token"  # noqa: S105 - the Secret's key
 CERT_KEY: Final = "tls.crt"
 PRIVATE_KEY_KEY: Final = "tls.key"
+CREDENTIAL_PREFIX: Final = "hub-"
+"""What the Secret's keys of Hub tokens begin with; nothing else in it may be shown to a Hub."""
 ADAPTERS_PATH: Final = "/adapters"
 """The adapters volume, at the same path in the agent and in the engine: `/adapters/<sha256 hex of digest>/`."""
 
@@ -39,7 +41,7 @@ def secret_name(engine: str) -> str:
 def credential_key(namespace: str, name: str, key: str) -> str:
     """Return the Secret key under which a copy of a tenant's Hub token lies: a hash of its origin."""
     origin = f"{namespace}/{name}/{key}"
-    return f"hub-{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
+    return f"{CREDENTIAL_PREFIX}{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
 
 
 class State(StrEnum):
