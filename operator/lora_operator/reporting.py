@@ -33,8 +33,11 @@ class Reporter:
         self._now = now
         self._due: dict[Key, datetime] = {}
 
-    async def report(self, obj: Object, status: Model) -> float | None:
-        """Write `status` where it differs from what `obj` has; return the seconds after which to come back, if any."""
+    async def report(self, obj: Object, status: Model, *, patience: float = PATIENCE) -> float | None:
+        """Write `status` where it differs from what `obj` has; return the seconds after which to come back, if any.
+
+        What differs in counts alone has to have done so for `patience` seconds.
+        """
         key = key_of(obj)
         before = obj.get("status") or {}
         after = status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -42,7 +45,8 @@ class Reporter:
             self._due.pop(key, None)
             return None
         if _outline(before) == _outline(after):
-            due = self._due.setdefault(key, self._now() + timedelta(seconds=PATIENCE * random.uniform(1, 1.3)))  # noqa: S311 - jitter
+            moment = self._now() + timedelta(seconds=patience * random.uniform(1, 1.3))  # noqa: S311 - jitter
+            due = self._due.setdefault(key, moment)
             if (wait := (due - self._now()).total_seconds()) > 0:
                 return wait
         self._due.pop(key, None)
@@ -62,9 +66,9 @@ class Reporter:
 
 
 def severity(status: Object) -> Literal["Normal", "Warning"]:
-    """Return how loud an Event about this status is: a warning where it is neither ready nor on its way."""
+    """Return how loud an Event about this status is: a warning where it is neither ready, on its way nor paused."""
     fine = any(
-        condition["type"] in {"Ready", "Reconciling"} and condition["status"] == "True"
+        condition["type"] in {"Ready", "Reconciling", "Suspended"} and condition["status"] == "True"
         for condition in status.get("conditions", [])
     )
     return "Normal" if fine else "Warning"

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub as passes see it: resolve a revision, read a file or a part of one.
+"""The Hugging Face Hub as passes see it: resolve a revision, read a file or a part of one, ask what a token may.
 
 `huggingface_hub` does the talking, in threads. Its errors become ours by status code, for its classes do not tell
 "no access" from "gone" (RepositoryNotFoundError is raised for 401 and 404 alike).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, Literal, NoReturn
 
 import httpx2 as httpx
 from huggingface_hub import HfApi, hf_hub_url
@@ -50,6 +50,7 @@ class Place:
     repo_field: str = "spec.source.hub.repo"
     revision_field: str = "spec.source.hub.revision"
     token_field: str = "spec.source.hub.tokenSecretRef"  # noqa: S105 - a field's name
+    repo_type: Literal["model", "dataset"] = "model"
 
 
 class Hub:
@@ -60,7 +61,7 @@ class Hub:
         self._api = HfApi(endpoint=self.endpoint, library_name="lora-operator")
 
     async def resolve(self, place: Place, *, token: str | None) -> Snapshot:
-        """Resolve a model repository's revision to a commit and list its files.
+        """Resolve a repository's revision to a commit and list its files; of a data set, without their sizes.
 
         Raises Blocked or Waiting with the reason RepositoryNotFound, RevisionNotFound, HubUnauthorized, HubForbidden
         or HubUnavailable.
@@ -73,10 +74,56 @@ class Hub:
         """Read a file at a commit (`place.revision`), or bytes [first, last] of it; at most `limit` bytes."""
         return await asyncio.to_thread(self._read, place, path, token, span, limit)
 
-    def _resolve(self, place: Place, token: str | None) -> Snapshot:
+    async def check_write(self, place: Place, *, token: str | None) -> None:
+        """Make sure that a token may publish to a repository, or make it where it does not exist; raises as `resolve`.
+
+        What a fine-grained token may is not told before it is tried: it passes, and the trainer says so if it may not.
+        """
+        if token is None:
+            message = f"{place.repo} can't be written to without a token: set {place.token_field}"
+            raise Blocked("HubUnauthorized", message)
+        await asyncio.to_thread(self._check_write, place, token)
+
+    async def find_commit(self, place: Place, line: str, *, token: str | None) -> str | None:
+        """Return the newest commit on the main branch whose message has this line; None where there is none."""
+        return await asyncio.to_thread(self._find_commit, place, line, token)
+
+    def _check_write(self, place: Place, token: str) -> None:
         try:
-            info = self._api.model_info(
-                place.repo, revision=place.revision, files_metadata=True, token=token or False, timeout=TIMEOUT
+            if self._api.repo_exists(place.repo, token=token):
+                self._api.auth_check(place.repo, token=token, write=True)
+                return
+            user = self._api.whoami(token=token)
+        except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+            _explain(error, place, token, done="written to")
+        namespaces = [user["name"], *(org["name"] for org in user.get("orgs") or [])]
+        owner, slash, _ = place.repo.partition("/")
+        if slash and owner not in namespaces:
+            message = (
+                f"{place.repo} can't be made: the token is of {namespaces[0]}, which is not in {owner}; "
+                f"correct {place.repo_field} or {place.token_field}"
+            )
+            raise Blocked("HubForbidden", message)
+        if ((user.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
+            message = f"{place.repo} can't be made: the token may only read; change {place.token_field}"
+            raise Blocked("HubForbidden", message)
+
+    def _find_commit(self, place: Place, line: str, token: str | None) -> str | None:
+        try:
+            commits = self._api.list_repo_commits(place.repo, token=token or False)
+        except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+            _explain(error, place, token)
+        return next((commit.commit_id for commit in commits if line in commit.message.splitlines()), None)
+
+    def _resolve(self, place: Place, token: str | None) -> Snapshot:
+        ask = self._api.dataset_info if place.repo_type == "dataset" else self._api.model_info
+        try:
+            info = ask(
+                place.repo,
+                revision=place.revision,
+                files_metadata=place.repo_type == "model",
+                token=token or False,
+                timeout=TIMEOUT,
             )
         except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
             _explain(error, place, token)
@@ -104,8 +151,8 @@ class Hub:
         return bytes(data[:limit])
 
 
-def _explain(error: Exception, place: Place, token: str | None) -> NoReturn:
-    """Raise what an error of the client means, naming the field to change."""
+def _explain(error: Exception, place: Place, token: str | None, *, done: str = "read") -> NoReturn:
+    """Raise what an error of the client means, naming the field to change. `done`: what could not be done."""
     response = getattr(error, "response", None)
     status: int | None = getattr(response, "status_code", None)
     given = "the token given" if token else "no token given"
@@ -115,11 +162,11 @@ def _explain(error: Exception, place: Place, token: str | None) -> NoReturn:
     if isinstance(error, EntryNotFoundError):
         raise Blocked("FileNotFound", f"a file of {place.repo} at {place.revision} is gone") from error
     if isinstance(error, GatedRepoError) or status == 403:
-        message = f"{place.repo} may not be read with {given}: ask for access, or change {place.token_field}"
+        message = f"{place.repo} may not be {done} with {given}: ask for access, or change {place.token_field}"
         raise Blocked("HubForbidden", message) from error
     if status == 401:
         hint = "the Hub refuses the token" if token else "it is private or does not exist"
-        message = f"{place.repo} can't be read: {hint}; set {place.token_field}, or correct {place.repo_field}"
+        message = f"{place.repo} can't be {done}: {hint}; set {place.token_field}, or correct {place.repo_field}"
         raise Blocked("HubUnauthorized", message) from error
     if status == 404:
         message = f"there is no {place.repo} that {given} may see: correct {place.repo_field} or {place.token_field}"

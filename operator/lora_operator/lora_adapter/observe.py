@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from lora_operator.allowing import takes_from
 from lora_operator.api.lora_adapter import AdapterStatus, LoRAAdapter
-from lora_operator.api.lora_engine import LoRAEngine, NamespacesFrom
+from lora_operator.api.lora_engine import LoRAEngine
 from lora_operator.api.lora_training_job import LoRATrainingJob
-from lora_operator.clients.kube import NAMESPACES
 from lora_operator.engine_pod.observe import shards_of
 from lora_operator.labels import Key, is_suspended, key_of
 from lora_operator.protocol.door import EntryReport
@@ -73,7 +73,7 @@ async def observe(key: Key, world: World) -> Observed | None:
         obj=obj,
         adapter=adapter,
         engine=engine,
-        allowed=engine is not None and await _allowed(adapter, engine, world),
+        allowed=engine is not None and await takes_from(engine, adapter.metadata.namespace, world.kube),
         job=_source_job(adapter, world),
         held=world.wanted.get(key, written),
         written=written,
@@ -81,16 +81,6 @@ async def observe(key: Key, world: World) -> Observed | None:
         suspended=is_suspended(obj),
         now=world.now(),
     )
-
-
-async def _allowed(adapter: LoRAAdapter, engine: LoRAEngine, world: World) -> bool:
-    allowed = engine.spec.allowed_namespaces
-    if adapter.metadata.namespace == engine.metadata.namespace or allowed.from_ is NamespacesFrom.ALL:
-        return True
-    if allowed.from_ is NamespacesFrom.SAME or allowed.selector is None:
-        return False
-    namespace = await world.kube.get(NAMESPACES, "", adapter.metadata.namespace)
-    return namespace is not None and allowed.selector.matches(namespace["metadata"].get("labels") or {})
 
 
 def _source_job(adapter: LoRAAdapter, world: World) -> LoRATrainingJob | None:

@@ -5,7 +5,6 @@ Raises Waiting or Blocked, wrapped in the stage at which it happened: the condit
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from lora_operator import hub_tokens
 from lora_operator.adapter import (
     CONFIG,
     FIRST_GUESS,
@@ -32,7 +32,6 @@ from lora_operator.adapter import (
 from lora_operator.api.lora_adapter import LoRAAdapter
 from lora_operator.api.meta import KeyRef
 from lora_operator.clients.hub import Hub, Place, Snapshot
-from lora_operator.clients.kube import SECRETS
 from lora_operator.errors import Blocked, PassError, Waiting
 from lora_operator.lora_adapter.observe import Observed
 from lora_operator.protocol.door import credential_key
@@ -104,17 +103,9 @@ def origin_of(observed: Observed) -> Origin:
 async def read_token(origin: Origin, world: World) -> str | None:
     """Read the token that opens the origin, and leave a copy for the engine's agents."""
     ref = origin.secret
-    if ref is None:
-        return None
-    field = origin.place.token_field
-    secret = await world.kube.get(SECRETS, origin.namespace, ref.name)
-    if secret is None:
-        raise Blocked("TokenSecretNotFound", f"{field} names Secret {ref.name}, which is not in {origin.namespace}")
-    data = (secret.get("data") or {}).get(ref.key)
-    if not data:
-        raise Blocked("TokenSecretNotFound", f"{field}: Secret {ref.name} has no key {ref.key!r}")
-    token = base64.b64decode(data).decode(errors="replace").strip()
-    world.credentials[credential_key(origin.namespace, ref.name, ref.key)] = token
+    token = await hub_tokens.read_token(world.kube, ref, namespace=origin.namespace, field=origin.place.token_field)
+    if ref is not None and token is not None:
+        world.credentials[credential_key(origin.namespace, ref.name, ref.key)] = token
     return token
 
 
