@@ -112,7 +112,8 @@ class Kube:
             if error.status == 409 and (details := _field_conflict(error)):
                 raise FieldConflictError(details) from error
             raise
-        self._saw(written)
+        if BY_KIND[obj["kind"]] in WATCHED:
+            self._saw(written)
         return written
 
     async def create(self, obj: Object) -> Object:

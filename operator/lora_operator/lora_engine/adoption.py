@@ -66,7 +66,7 @@ def make(
 def config_map(engine: LoRAEngine, record: Record, *, ca_bundle: str) -> Object:
     """Return the ConfigMap that keeps the record, and the certificates that the agent trusts."""
     obj = manifests.beside(engine, "ConfigMap", manifests.adoption_name(engine.metadata.name))
-    data = {RECORD_KEY: record.model_dump_json(by_alias=True, exclude_none=True)}
+    data = {RECORD_KEY: record.model_dump_json(by_alias=True)}
     return obj | {"data": data | ({manifests.CA_KEY: ca_bundle} if ca_bundle else {})}
 
 
