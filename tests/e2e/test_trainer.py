@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import struct
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from huggingface_hub import HfApi
 
 import hubserver
+from imagebuild import engine
 from lora_operator.adapter import EngineLimits, base_from_config, inspect, open_directory
 from lora_operator.protocol.training import COMMIT_TRAILER, ExitCode, Reason
 from support import training
@@ -143,7 +145,7 @@ FAILURES: Mapping[str, Failure] = {
         spec(training={"maxSteps": 1, "extraArgs": {"optim": "no_such_optimiser"}}),
         {},
         ExitCode.CONFIG_INVALID,
-        "training and lora can't be set up so: 'no_such_optimiser' is not a valid OptimizerNames",
+        "training.extraArgs: no_such_optimiser is not a valid OptimizerNames",
     ),
     "a rank above the engine's": Failure(
         spec(lora={"r": 64}),
@@ -272,6 +274,25 @@ def test_a_training_that_diverges_to_nan_is_not_published(trainer: Trainer, hub:
     assert (ended.exit_code, ended.result.reason) == (ExitCode.NOT_SERVABLE, Reason.NOT_SERVABLE), ended.log
     assert "NotFinite" in ended.result.message
     assert commits_of(api, "acme/diverged", job_uid="uid-nan") == []
+
+
+@pytest.mark.parametrize("raised", ["torch.OutOfMemoryError('Tried to allocate 20 GiB')", "MemoryError('no')"])
+def test_memory_that_runs_out_is_told_with_what_to_lower(raised: str, tmp_path: Path) -> None:
+    # There is no accelerator here: its allocator's refusal is raised where a step would have met it.
+    program = f"""
+import pathlib, torch
+from lora_trainer import result, train
+def step(*_, **__):
+    raise {raised}
+train._run = step
+try:
+    train.run(None, base=None, dataset=None, output=None)
+except result.Refusal as refusal:
+    print(int(result.EXIT_CODES[refusal.reason]), refusal)
+"""
+    python = engine.REPOSITORY / ".local/engine/bin/python"
+    said = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True, timeout=300).stdout
+    assert said.startswith("78 out of memory: lower training.perDeviceTrainBatchSize or training.maxLength")
 
 
 def poisoned(weights: Path) -> bytes:

@@ -38,7 +38,8 @@ def jsonl(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def stock(hub: Hub) -> None:
-    """Put the tiny model and a data set on the Hub."""
+    """Put the tiny model and a data set on the Hub; the heavy environment is there after this."""
+    wrappers.write()
     hub.add_model(BASE, {path.name: path.read_bytes() for path in cached.ensure().iterdir()})
     hub.add_dataset(CHAT, {"train.jsonl": jsonl(CHATS).encode()})
 
@@ -89,11 +90,8 @@ class Trainer:
         (self.folder / "data").mkdir(exist_ok=True)
         (self.folder / "data" / "train.jsonl").write_text(jsonl(PROMPTS) if data is None else data)
         self._message.write_text("")
-        program = engine.REPOSITORY / ".local/engine/bin/lora-train"
-        if not program.exists():
-            wrappers.write()
         command = [
-            str(program),
+            str(engine.REPOSITORY / ".local/engine/bin/lora-train"),
             *("--spec", str(self.folder / "spec.json")),
             *("--data", str(self.folder / "data")),
             *("--output", str(self.folder / "output")),

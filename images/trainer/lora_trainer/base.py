@@ -20,6 +20,8 @@ from lora_trainer.spec import TrainSpec
 
 FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
 """Config, tokenizer and weights. No pickles, and no code: neither would be loaded."""
+NOT_FILES: Final = ("*/*", "consolidated*.safetensors")
+"""Other frameworks' copies of the same weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +54,9 @@ def fetch(spec: TrainSpec, *, revision: str, token: str | None, patience: Patien
     api = HfApi(token=token)
     log.say(f"base model: {name} at {revision[:12]}")
     folder = hub.call(
-        lambda: api.snapshot_download(name, revision=revision, allow_patterns=list(FILES)),
+        lambda: api.snapshot_download(
+            name, revision=revision, allow_patterns=list(FILES), ignore_patterns=list(NOT_FILES)
+        ),
         what=f"baseModel {name}",
         patience=patience,
         denied=lambda denied: _unavailable(spec, denied),

@@ -19,6 +19,8 @@ def settle(environ: MutableMapping[str, str], *, processors: int, cpu_max: str, 
     # Without this, OpenMP starts a thread for each of the node's processors and spins on those the cgroup withholds.
     environ.setdefault("OMP_NUM_THREADS", str(threads(processors, cpu_max)))
     environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # torch asks for the user's name, and a pod's user has none in /etc/passwd.
+    environ.setdefault("USER", "lora-train")
     environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

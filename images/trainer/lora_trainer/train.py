@@ -76,31 +76,38 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    except (OSError, ValueError) as error:
+        message = f"baseModel.name: {base.name} has no tokenizer that transformers can load: {error}"
+        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message) from error
     data.check_template(dataset, tokenizer, spec=spec)
-    accelerator = torch.cuda.is_available()
+    accelerator, bar = torch.cuda.is_available(), sys.stderr.isatty()
     dtype = dtype_of(spec, accelerator=accelerator)
     arguments = recipe.sft_arguments(
         spec,
         output_dir=str(output / "state"),
         dtype=dtype,
         accelerator=accelerator,
-        bar=sys.stderr.isatty(),
+        bar=bar,
     )
     log.say(
         f"training on {'an accelerator' if accelerator else 'the CPU'} in {dtype}, {torch.get_num_threads()} threads"
     )
+    field = "training.extraArgs" if spec.training.extra_args else "training"
     try:
+        args = SFTConfig(**arguments)
+        field = "training, lora and dataset"  # what the libraries say of parts that don't fit together
         trainer = SFTTrainer(
             model=str(base.folder),
-            args=SFTConfig(**arguments),
+            args=args,
             train_dataset=dataset.dataset,
             processing_class=tokenizer,
             peft_config=LoraConfig(**recipe.lora_arguments(spec)),
-            callbacks=[] if sys.stderr.isatty() else [lines()],
+            callbacks=[] if bar else [lines()],
         )
-    except (ValueError, TypeError) as error:  # what the three libraries say of arguments that don't fit together
-        raise Refusal(Reason.CONFIG_INVALID, f"training and lora can't be set up so: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise Refusal(Reason.CONFIG_INVALID, f"{field}: {error}") from error
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, where the last line is the result
     return trainer
 
