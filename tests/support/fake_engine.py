@@ -109,6 +109,11 @@ class Engine:
         if runner is not None:
             await runner.cleanup()
 
+    async def died(self) -> None:
+        """Wait until it is down of what it did to itself."""
+        if self._dying is not None:
+            await self._dying
+
     async def restart(self) -> None:
         """Crash and come back: whatever was loaded is forgotten."""
         await self.stop()
