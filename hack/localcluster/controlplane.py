@@ -128,6 +128,7 @@ def start(state_dir: Path, *, on_bridge: bool = False, controllers: str | None =
         kubectl=binaries["kubectl"],
         helm=binaries["helm"],
     )
+    shutil.rmtree(plane.state_dir / "logs", ignore_errors=True)
     _write_files(plane)
     commands = {
         "etcd": _etcd(plane),

@@ -87,6 +87,7 @@ def cgroup_prefix(cluster: str) -> str:
 def start(plane: ControlPlane, *, number: int, nodes: int, pause_image: Path, host_paths: Sequence[Path]) -> Node:
     """Start a node; it registers itself with the control plane within seconds."""
     node = Node(plane=plane, number=number)
+    shutil.rmtree(node.folder, ignore_errors=True)  # the logs of one before
     for folder in ("logs", "cni", "var/lib/kubelet", "var/lib/containerd", "var/log"):
         (node.folder / folder).mkdir(parents=True)
     binaries = parts.ensure(NODE)
