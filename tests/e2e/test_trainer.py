@@ -82,6 +82,7 @@ def test_an_adapter_is_trained_reported_and_published_once(trainer: Trainer, api
     assert (verdict.summary.digest, verdict.summary.size_bytes) == (artifact.digest, artifact.size_bytes)
     config = json.loads((published / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == (BASE, first.result.base_revision)
+    assert config["target_modules"] == sorted(config["target_modules"])
     assert f"base_model: {BASE}" in (published / "README.md").read_text()
 
     # The operator hears of it from the first step to the last.

@@ -116,6 +116,7 @@ def _save(model: Any, folder: Path, *, base: BaseModel) -> Path:
     """Save the adapter alone: no embeddings, no tokenizer, no pickled arguments."""
     config = model.peft_config[model.active_adapter]
     config.base_model_name_or_path, config.revision = base.name, base.revision
+    config.target_modules = sorted(config.target_modules)  # peft's set has another order in every process
     model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes 0600, and an engine may run as another user
