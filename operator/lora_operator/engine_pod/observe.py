@@ -10,7 +10,8 @@ from lora_operator.clients.door import Access
 from lora_operator.clients.kube import SECRETS
 from lora_operator.labels import Key
 from lora_operator.protocol.door import CERT_KEY, TOKEN_KEY, Report, secret_name
-from lora_operator.protocol.manifest import DATA_KEY, Shard, read_shard
+from lora_operator.protocol.manifest import Shard
+from lora_operator.shards import shards_of
 from lora_operator.store import engine_of_labelled
 from lora_operator.world import World
 
@@ -41,16 +42,9 @@ async def observe(key: Key, world: World) -> Observed | None:
         engine=engine,
         address=pod["status"]["podIP"],
         access=access,
-        shards=shards_of(engine, world),
+        shards=shards_of(engine, world.store),
         heard=world.reports.get(key),
     )
-
-
-def shards_of(engine: Key, world: World) -> tuple[Shard, ...]:
-    """Return the engine's shards as they stand written; those that can't be read are left out."""
-    texts = [(shard.get("data") or {}).get(DATA_KEY) for shard in world.store.referring("ConfigMap", "engine", engine)]
-    shards = [read_shard(text) for text in texts if text]
-    return tuple(shard for shard in shards if shard is not None)
 
 
 def _speaks(pod: Object) -> bool:

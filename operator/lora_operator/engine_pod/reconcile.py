@@ -12,7 +12,7 @@ from typing import Final
 from lora_operator.clients.door import DoorError
 from lora_operator.engine_pod.observe import Observed, observe
 from lora_operator.engine_pod.plan import adapter_of, engine_names_changed, shards_to_push
-from lora_operator.labels import Key
+from lora_operator.labels import ENGINE, Key
 from lora_operator.protocol.door import Report
 from lora_operator.world import World
 
@@ -72,7 +72,7 @@ def _hear(key: Key, report: Report | None, world: World) -> None:
     for name in changed:
         world.wake(adapter_of(name))
     pod = world.store.get(key)
-    engine = (pod or {}).get("metadata", {}).get("labels", {}).get("lora-operator.io/engine")
+    engine = (pod or {}).get("metadata", {}).get("labels", {}).get(ENGINE)
     if before != report and engine:
         world.wake(Key("LoRAEngine", key.namespace, engine))
 

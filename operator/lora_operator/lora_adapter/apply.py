@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lora_operator.finalizing import with_finalizer, without_finalizer
 from lora_operator.labels import Key
-from lora_operator.lora_adapter.observe import Observed
+from lora_operator.lora_adapter.observed import Observed
 from lora_operator.protocol.manifest import Entry
 from lora_operator.store import engine_of_adapter
 from lora_operator.world import World

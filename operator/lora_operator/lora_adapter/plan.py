@@ -9,7 +9,7 @@ from lora_operator.api.lora_adapter import PollMode
 from lora_operator.conditions import find, is_true
 from lora_operator.errors import Blocked, PassError, Waiting
 from lora_operator.labels import Key
-from lora_operator.lora_adapter.observe import Observed, PodView
+from lora_operator.lora_adapter.observed import Observed, PodView
 from lora_operator.protocol.door import State
 from lora_operator.protocol.manifest import Entry
 

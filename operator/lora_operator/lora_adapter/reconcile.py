@@ -9,7 +9,8 @@ from lora_operator.errors import PassError, Waiting
 from lora_operator.labels import Key
 from lora_operator.loop import BLOCKED_RETRY
 from lora_operator.lora_adapter.apply import add_finalizer, forget, remove_finalizer, say_left_behind, want
-from lora_operator.lora_adapter.observe import Observed, observe
+from lora_operator.lora_adapter.observe import observe
+from lora_operator.lora_adapter.observed import Observed
 from lora_operator.lora_adapter.plan import (
     Rollout,
     answers_everywhere,

@@ -32,8 +32,9 @@ from lora_operator.adapter import (
 from lora_operator.api.lora_adapter import LoRAAdapter
 from lora_operator.api.meta import KeyRef
 from lora_operator.clients.hub import Hub, Place, Snapshot
-from lora_operator.errors import Blocked, PassError, Waiting
-from lora_operator.lora_adapter.observe import Observed
+from lora_operator.errors import Blocked, Waiting
+from lora_operator.lora_adapter.observed import Observed
+from lora_operator.lora_adapter.refusal import NotServableError
 from lora_operator.protocol.door import credential_key
 from lora_operator.protocol.manifest import Entry, File, HubSource, Owner
 from lora_operator.world import World
@@ -41,14 +42,6 @@ from lora_operator.world import World
 CONFIG_LIMIT: Final = 4 << 20
 WHOLE_FILE_LIMIT: Final = 16 << 20
 """Weights that the Hub keeps outside LFS have no sha256 in its metadata; so small a file is read whole for it."""
-
-
-class NotServableError(PassError):
-    """The adapter library's refusal. `unknown`: nothing is wrong, but something could not be looked at."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.reason, verdict.message())
-        self.unknown = verdict.compatible == "Unknown"
 
 
 @dataclass(frozen=True, kw_only=True)

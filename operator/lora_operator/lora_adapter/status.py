@@ -10,9 +10,9 @@ from typing import Final
 from lora_operator.api.lora_adapter import AdapterStatus, AdapterVersion, PodExample, Replicas
 from lora_operator.conditions import Fact, false, fold, is_true, true, unknown
 from lora_operator.errors import Blocked, PassError
-from lora_operator.lora_adapter.observe import Observed, PodView
+from lora_operator.lora_adapter.observed import Observed, PodView
 from lora_operator.lora_adapter.plan import Rollout, answers
-from lora_operator.lora_adapter.resolve import NotServableError
+from lora_operator.lora_adapter.refusal import NotServableError
 from lora_operator.protocol.door import EntryReport, State
 from lora_operator.protocol.manifest import Entry
 

@@ -21,6 +21,7 @@ from lora_operator.conditions import Fact, false, fold, true
 from lora_operator.lora_engine.observed import Observed
 from lora_operator.lora_engine.plan import Plan
 from lora_operator.lora_engine.workload import Refusal
+from lora_operator.pods import is_ready
 from lora_operator.protocol.door import Report, State
 from lora_operator.protocol.manifest import Entry
 
@@ -58,15 +59,6 @@ def leaving_status(observed: Observed, left: Sequence[str], *, now: datetime) ->
     generation = observed.engine.metadata.generation
     folded = fold(before.conditions, facts, generation=generation, now=now)
     return before.model_copy(update={"conditions": folded, "observed_generation": generation})
-
-
-def is_ready(pod: Object) -> bool:
-    """Tell whether a pod counts: Ready, and not on its way out."""
-    ready = any(
-        condition["type"] == "Ready" and condition["status"] == "True"
-        for condition in pod.get("status", {}).get("conditions") or []
-    )
-    return ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def _summary(observed: Observed, todo: Plan, refusal: Refusal | None) -> list[Fact]:

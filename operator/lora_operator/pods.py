@@ -1,0 +1,14 @@
+"""What a pod's own status tells of it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Object = dict[str, Any]
+
+
+def is_ready(pod: Object) -> bool:
+    """Tell whether a pod takes traffic: Ready and not on its way out."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return ready and "deletionTimestamp" not in pod["metadata"]
