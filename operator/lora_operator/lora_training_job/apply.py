@@ -1,0 +1,124 @@
+"""What the LoRATrainingJob pass does to the world: the frozen spec, the Job, the LoRAAdapter, and its own end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import certifi
+from kubernetes.aio.client.exceptions import ApiException
+
+from lora_operator import labels, progress_certificate
+from lora_operator.api.lora_training_job import Resolved
+from lora_operator.clients.kube import ADAPTERS, CONFIG_MAPS
+from lora_operator.errors import Blocked
+from lora_operator.labels import Key
+from lora_operator.lora_training_job import manifests
+from lora_operator.lora_training_job.observe import Observed
+from lora_operator.lora_training_job.preflight import Pins
+from lora_operator.world import World
+
+Object = dict[str, Any]
+
+REFUSED: frozenset[int] = frozenset({400, 403, 422})
+"""How the apiserver answers what asking again does not change: not valid, over a quota, against a policy."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What was frozen when the training was found to be in order."""
+
+    job: str
+    """The Job as it is first made, in JSON."""
+    resolved: Resolved
+
+
+async def thaw(observed: Observed, world: World) -> Frozen | None:
+    """Read what was frozen; None where nothing was yet."""
+    namespace, name = observed.job.metadata.namespace, manifests.run_name(observed.job)
+    found = await world.kube.get(CONFIG_MAPS, namespace, name)
+    return _frozen(found) if found is not None else None
+
+
+async def freeze(observed: Observed, pins: Pins, world: World) -> Frozen:
+    """Write down everything that this training is."""
+    settings = world.settings
+    trust = manifests.Trust(
+        progress_ca=(await progress_certificate.authority(world)).certificate if settings.progress_url else "",
+        bundle=f"{certifi.contents()}\n{settings.ca_bundle}" if settings.ca_bundle else "",
+    )
+    body = manifests.frozen(observed.job, observed.engine, pins, settings=settings, trust=trust)
+    return _frozen(await world.kube.apply(body))
+
+
+async def run(frozen: Frozen, observed: Observed, world: World) -> Object:
+    """Make the Job, or give one that is there the spec's suspension and deadline."""
+    try:
+        return await world.kube.apply(manifests.timed(frozen.job, observed.job))
+    except ApiException as error:
+        if error.status not in REFUSED:
+            raise
+        raise Blocked("JobRefused", f"the apiserver does not take the training's Job: {_message(error)}") from error
+
+
+async def serve(observed: Observed, commit: str, world: World) -> None:
+    """Make the LoRAAdapter that was asked for, or give one that this training job's name made the new commit.
+
+    One that nobody made for this training job is left alone.
+    """
+    wanted = manifests.adapter(observed.job, commit=commit)
+    key = Key("LoRAAdapter", observed.job.metadata.namespace, wanted["metadata"]["name"])
+    there = world.store.get(key) or await world.kube.get(ADAPTERS, key.namespace, key.name)
+    if there is None:
+        try:
+            await world.kube.create(wanted)
+        except ApiException as error:
+            if error.status != 409:
+                raise
+            there = await world.kube.get(ADAPTERS, key.namespace, key.name)
+    if there is None:
+        return
+    made_for = (there["metadata"].get("labels") or {}).get(labels.TRAINING_JOB)
+    if made_for != observed.job.metadata.name:
+        raise Blocked(
+            "AdapterNameTaken",
+            f"published, but LoRAAdapter {key.name} was not made by this training job: "
+            f"delete it, or label it {labels.TRAINING_JOB}={observed.job.metadata.name}",
+        )
+    if not _covers(there["spec"], wanted["spec"]):
+        wanted["metadata"]["uid"] = there["metadata"]["uid"]
+        await world.kube.apply(wanted)
+
+
+async def remove(observed: Observed, world: World) -> None:
+    """Delete the training job whose time is up; its Job, pods and ConfigMap go with it, by their owner."""
+    await world.kube.delete(observed.obj)
+
+
+def forget(key: Key, world: World) -> None:
+    """Drop what the blackboards still have of an object that is gone."""
+    world.progress.pop(key, None)
+    world.refusals.pop(key, None)
+    world.reporter.forget(key)
+
+
+def _frozen(config_map: Object) -> Frozen:
+    data = config_map["data"]
+    return Frozen(data[manifests.JOB_KEY], Resolved.model_validate_json(data[manifests.RESOLVED_KEY]))
+
+
+def _covers(there: Any, wanted: Any) -> bool:
+    """Tell whether an object has everything that is wanted of it, whatever else defaults have put there."""
+    if isinstance(wanted, dict):
+        return isinstance(there, dict) and all(_covers(there.get(name), value) for name, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(there, list) and len(there) == len(wanted) and all(map(_covers, there, wanted))
+    return bool(there == wanted)
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body or "{}").get("message") or error.reason)
+    except ValueError:
+        return str(error.reason)

@@ -1,0 +1,77 @@
+"""What the LoRATrainingJob pass reads: the object, its engine, its Job and pods, and what the trainer said last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lora_operator.allowing import takes_from
+from lora_operator.api.lora_engine import LoRAEngine
+from lora_operator.api.lora_training_job import JobStatus, LoRATrainingJob
+from lora_operator.labels import Key, is_suspended
+from lora_operator.lora_training_job.attempts import Attempt, attempt
+from lora_operator.protocol.training import TrainerStatus
+from lora_operator.world import World
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """Everything that the pass decides from."""
+
+    obj: Object
+    job: LoRATrainingJob
+    engine: LoRAEngine | None
+    allowed: bool
+    run: Object | None
+    """The Job of Kubernetes that trains."""
+    attempts: tuple[Attempt, ...]
+    """Its pods, the oldest first."""
+    reported: TrainerStatus | None
+    """What the trainer said last."""
+    suspended: bool
+    now: datetime
+
+    @property
+    def status(self) -> JobStatus:
+        """Return the status as it stands."""
+        return self.job.status or JobStatus()
+
+
+async def observe(key: Key, world: World) -> Observed | None:
+    """Read everything; None where the object is gone."""
+    obj = world.store.get(key)
+    if obj is None:
+        return None
+    job = LoRATrainingJob.model_validate(obj)
+    engine_obj = world.store.get(job.engine_key) if job.engine_key is not None else None
+    engine = LoRAEngine.model_validate(engine_obj) if engine_obj else None
+    run = _controlled(world.store.referring("Job", "job", key), by=job.metadata.uid)
+    pods = world.store.referring("Pod", "job", key)
+    return Observed(
+        obj=obj,
+        job=job,
+        engine=engine,
+        allowed=engine is not None and await takes_from(engine, job.metadata.namespace, world.kube),
+        run=run[0] if run else None,
+        attempts=_attempts(_controlled(pods, by=run[0]["metadata"]["uid"]) if run else []),
+        reported=world.progress.get(key),
+        suspended=is_suspended(obj),
+        now=world.now(),
+    )
+
+
+def _attempts(pods: list[Object]) -> tuple[Attempt, ...]:
+    ordered = sorted(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+    return tuple(attempt(pod) for pod in ordered)
+
+
+def _controlled(objects: list[Object], *, by: str) -> list[Object]:
+    """Return the objects that this owner controls: labels alone anybody can set."""
+    return [
+        obj
+        for obj in objects
+        if any(owner["uid"] == by and owner.get("controller") for owner in obj["metadata"].get("ownerReferences") or [])
+    ]

@@ -1,0 +1,161 @@
+"""What the LoRATrainingJob pass decides: what forbids training, how the training stands, when it is over. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from lora_operator.adapter import EngineLimits
+from lora_operator.conditions import find, is_true
+from lora_operator.errors import Blocked, PassError, Waiting
+from lora_operator.lora_training_job.attempts import Attempt
+from lora_operator.lora_training_job.observe import Object, Observed
+from lora_operator.protocol.training import Artifact, Reason, Result
+
+
+class Stage(StrEnum):
+    """How far a training is."""
+
+    CHECKING = "Checking"
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    FAILED = "Failed"
+    PUBLISHED = "Published"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How the training stands, with a condition's reason and a sentence for people."""
+
+    stage: Stage
+    reason: str
+    message: str = ""
+    artifact: Artifact | None = None
+    result: Result | None = None
+    unsure: bool = False
+    """It failed by all that the cluster knows, yet may have published: the Hub knows better."""
+
+
+CHECKING = Standing(stage=Stage.CHECKING, reason="Checking")
+
+
+def obstacle(observed: Observed) -> PassError | None:
+    """Return what the engine has against the training, or None."""
+    job, engine, name = observed.job, observed.engine, observed.job.engine_key
+    if name is None:
+        return None
+    if engine is None:
+        return Blocked("EngineNotFound", f"there is no {name}: correct spec.engineRef, or create it")
+    if not observed.allowed:
+        return Blocked(
+            "NamespaceNotAllowed",
+            f"{name} takes no adapters from namespace {job.metadata.namespace}: "
+            "its spec.allowedNamespaces has to allow it",
+        )
+    status = engine.status
+    if engine.deleting:
+        return Blocked("EngineGone", f"{name} is being deleted: name another one in spec.engineRef")
+    if status is None or not is_true(status.conditions, "Adopted"):
+        ready = find(status.conditions, "Ready") if status is not None else None
+        why = f"{ready.reason}: {ready.message}" if ready is not None else "its Deployment is not adopted yet"
+        return Waiting("EngineNotReady", f"{name} can't hold adapters yet ({why})", after=30)
+    if status.base_model and status.base_model != job.spec.base_model.name:
+        return Blocked(
+            "BaseModelMismatch",
+            f"spec.baseModel.name is {job.spec.base_model.name}, but {name} serves {status.base_model}: "
+            "correct spec.baseModel.name, or name an engine of that base in spec.engineRef",
+        )
+    return None
+
+
+def limits_of(observed: Observed) -> EngineLimits:
+    """Return what the engine allows, as its pass read it from the command line."""
+    status = observed.engine.status if observed.engine is not None else None
+    flags = status.flags if status is not None else None
+    rank = flags.max_lora_rank if flags is not None else None
+    return EngineLimits(max_lora_rank=int(rank) if rank is not None else None)
+
+
+def is_over(observed: Observed) -> bool:
+    """Tell whether the one run that this object is has ended, well or badly: nothing of it changes any more."""
+    conditions = observed.status.conditions
+    return is_true(conditions, "Complete") or is_true(conditions, "Failed")
+
+
+def time_left(observed: Observed) -> timedelta | None:
+    """Return for how long an object whose run is over is still to be kept; None: for ever."""
+    ttl, end = observed.job.spec.ttl_seconds_after_finished, observed.status.completion_time
+    return None if ttl is None or end is None else end + timedelta(seconds=ttl) - observed.now
+
+
+def mistimed(observed: Observed) -> bool:
+    """Tell whether a Job that is there runs, or may run for another time, than the spec says now."""
+    run, spec = observed.run, observed.job.spec
+    if run is None or run_condition(run, "Complete") or run_condition(run, "Failed"):
+        return False
+    given = run["spec"].get("activeDeadlineSeconds")
+    return bool(run["spec"].get("suspend")) != spec.suspend or given != spec.active_deadline_seconds
+
+
+def run_condition(run: Object, kind: str) -> Object | None:
+    """Return a condition of the Job where it is true."""
+    conditions = (run.get("status") or {}).get("conditions") or []
+    return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), None)
+
+
+def standing(observed: Observed, run: Object) -> Standing:
+    """Return how the training stands by its Job and pods."""
+    for one in observed.attempts:
+        result = one.ended.result if one.ended is not None else None
+        if result is not None and (artifact := published(result)) is not None:
+            return Standing(
+                stage=Stage.PUBLISHED, reason="Published", message=result.message, artifact=artifact, result=result
+            )
+    if run_condition(run, "Complete"):
+        message = "the Job completed, but its pod left no result and the Hub has no commit of this job"
+        return Standing(stage=Stage.FAILED, reason="ResultLost", message=message, unsure=True)
+    if (failed := run_condition(run, "Failed")) is not None:
+        return _failure(observed, failed)
+    if run["spec"].get("suspend"):
+        return Standing(
+            stage=Stage.SUSPENDED, reason="Suspended", message="spec.suspend is true: set it to false to train"
+        )
+    return _progress(observed.attempts, run["metadata"]["name"])
+
+
+def published(result: Result) -> Artifact | None:
+    """Return what a result says was published."""
+    artifact = result.artifact
+    return artifact if result.reason is Reason.PUBLISHED and artifact is not None and artifact.commit else None
+
+
+def _failure(observed: Observed, failed: Object) -> Standing:
+    if failed.get("reason") == "DeadlineExceeded":
+        seconds = observed.job.spec.active_deadline_seconds
+        message = f"not done within spec.activeDeadlineSeconds ({seconds} s), all attempts together: raise it"
+        return Standing(stage=Stage.FAILED, reason="DeadlineExceeded", message=message, unsure=True)
+    ends = [one.ended for one in observed.attempts if one.ended is not None]
+    if not ends:
+        message = f"the Job failed ({failed.get('reason')}: {failed.get('message')}) and its pods are gone"
+        return Standing(stage=Stage.FAILED, reason=Reason.TRAINING_FAILED.value, message=message, unsure=True)
+    last = next((end for end in reversed(ends) if not end.disrupted), ends[-1])
+    tries = f" (attempt {len(ends)}, the last)" if failed.get("reason") == "BackoffLimitExceeded" else ""
+    return Standing(stage=Stage.FAILED, reason=last.reason, message=f"{last.message}{tries}", result=last.result)
+
+
+def _progress(attempts: tuple[Attempt, ...], run: str) -> Standing:
+    active = next((one for one in reversed(attempts) if one.ended is None), None)
+    if active is None:
+        last = attempts[-1].ended if attempts else None
+        if last is not None:
+            message = f"the last attempt ended ({last.reason}: {last.message}); trying again"
+            return Standing(stage=Stage.RUNNING, reason="Retrying", message=message)
+        message = f"Job {run} has no pod yet; if that lasts, `kubectl describe job {run}` tells why"
+        return Standing(stage=Stage.RUNNING, reason="Starting", message=message)
+    if active.hindrance is not None:
+        reason, message = active.hindrance
+        return Standing(stage=Stage.RUNNING, reason=reason, message=message)
+    if active.running:
+        return Standing(stage=Stage.RUNNING, reason="Training", message=f"pod {active.pod} is training")
+    return Standing(stage=Stage.RUNNING, reason="Starting", message=f"pod {active.pod} is starting")

@@ -1,0 +1,143 @@
+"""What can be known before a GPU is asked for: that the engine could serve the result, and that everything is there.
+
+Raises Waiting or Blocked naming the field; returns the commits that the names in the spec stand for.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+
+from lora_operator.adapter import from_config, inspect
+from lora_operator.api.lora_training_job import JobSpec
+from lora_operator.api.meta import KeyRef
+from lora_operator.api.training import HubDataset, InitLoraWeights
+from lora_operator.clients.hub import Place
+from lora_operator.clients.kube import CONFIG_MAPS
+from lora_operator.errors import Blocked
+from lora_operator.hub_tokens import read_token
+from lora_operator.lora_training_job.observe import Observed
+from lora_operator.lora_training_job.plan import limits_of, obstacle
+from lora_operator.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pins:
+    """What the names in the spec stand for."""
+
+    base_revision: str
+    dataset_revision: str
+    """The data set's commit, or the digest of the ConfigMap's value."""
+
+
+async def check(observed: Observed, world: World) -> Pins:
+    """Look at everything, the cheapest first."""
+    if (problem := obstacle(observed)) is not None:
+        raise problem
+    spec = observed.job.spec
+    _check_servable(observed)
+    token = await output_token(observed, world)
+    dataset_revision = await _dataset(observed, world)
+    base_revision = await _base(observed, world)
+    await world.hub.check_write(output_place(spec), token=token)
+    return Pins(base_revision=base_revision, dataset_revision=dataset_revision)
+
+
+def output_place(spec: JobSpec, *, revision: str = "main") -> Place:
+    """Return where the result is published."""
+    return Place(
+        spec.output.hub.repo,
+        revision,
+        repo_field="spec.output.hub.repo",
+        revision_field="spec.output.hub.repo",
+        token_field="spec.output.hub.tokenSecretRef",  # noqa: S106 - a field's name
+    )
+
+
+async def output_token(observed: Observed, world: World) -> str | None:
+    """Read the token that may publish."""
+    return await _token(
+        observed.job.spec.output.hub.token_secret_ref, "spec.output.hub.tokenSecretRef", observed, world
+    )
+
+
+def _check_servable(observed: Observed) -> None:
+    """Let the adapter library judge the config that peft would write."""
+    spec = observed.job.spec
+    if spec.engine_ref is None:
+        return
+    lora = spec.lora
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": spec.base_model.name,
+        "r": lora.r,
+        "lora_alpha": lora.lora_alpha,
+        "lora_dropout": float(lora.lora_dropout),
+        "target_modules": lora.target_modules[0] if lora.target_modules == ("all-linear",) else [*lora.target_modules],
+        "bias": lora.bias.value.lower(),
+        "use_rslora": lora.use_rslora,
+        "init_lora_weights": True if lora.init_lora_weights is InitLoraWeights.DEFAULT else "gaussian",
+    }
+    verdict = inspect(
+        from_config(json.dumps(config).encode()), None, limits_of(observed), base_name=spec.base_model.name
+    )
+    if verdict.compatible == "False":
+        raise Blocked(
+            verdict.reason, f"{observed.job.engine_key} could not serve what spec.lora asks for: {verdict.message()}"
+        )
+
+
+async def _base(observed: Observed, world: World) -> str:
+    base = observed.job.spec.base_model
+    field = "spec.baseModel.tokenSecretRef"
+    token = await _token(base.token_secret_ref, field, observed, world)
+    place = Place(
+        base.name,
+        base.revision,
+        repo_field="spec.baseModel.name",
+        revision_field="spec.baseModel.revision",
+        token_field=field,
+    )
+    return (await world.hub.resolve(place, token=token)).commit
+
+
+async def _dataset(observed: Observed, world: World) -> str:
+    source = observed.job.spec.dataset.source
+    if source.config_map_ref is not None:
+        return await _config_map_digest(source.config_map_ref, observed, world)
+    if source.hub is None:
+        raise Blocked("DatasetNotFound", "spec.dataset.source names nothing: give hub or configMapRef")
+    return await _dataset_commit(source.hub, observed, world)
+
+
+async def _config_map_digest(ref: KeyRef, observed: Observed, world: World) -> str:
+    namespace, field = observed.job.metadata.namespace, "spec.dataset.source.configMapRef"
+    found = await world.kube.get(CONFIG_MAPS, namespace, ref.name)
+    if found is None:
+        raise Blocked("DatasetNotFound", f"{field} names ConfigMap {ref.name}, which is not in {namespace}")
+    text, binary = (found.get("data") or {}).get(ref.key), (found.get("binaryData") or {}).get(ref.key)
+    if text is None and binary is None:
+        raise Blocked("DatasetNotFound", f"{field}: ConfigMap {ref.name} has no key {ref.key!r}")
+    value = base64.b64decode(binary) if binary is not None else str(text).encode()
+    return f"sha256:{hashlib.sha256(value).hexdigest()}"
+
+
+async def _dataset_commit(hub: HubDataset, observed: Observed, world: World) -> str:
+    field = "spec.dataset.source.hub.tokenSecretRef"
+    token = await _token(hub.token_secret_ref, field, observed, world)
+    place = Place(
+        hub.repo,
+        hub.revision,
+        repo_field="spec.dataset.source.hub.repo",
+        revision_field="spec.dataset.source.hub.revision",
+        token_field=field,
+        repo_type="dataset",
+    )
+    return (await world.hub.resolve(place, token=token)).commit
+
+
+async def _token(ref: KeyRef | None, field: str, observed: Observed, world: World) -> str | None:
+    return await read_token(world.kube, ref, namespace=observed.job.metadata.namespace, field=field)
