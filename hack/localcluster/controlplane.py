@@ -86,7 +86,9 @@ class ControlPlane:
     def run_kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl as the administrator and return what it printed."""
         command = [str(self.kubectl), "--kubeconfig", str(self.kubeconfig), *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        # Marked as the cluster's own: one that waits when its caller is killed goes down with the cluster.
+        mark = processes.environment(self.cluster, "kubectl")
+        done = subprocess.run(command, input=stdin, env=mark, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout

@@ -63,8 +63,9 @@ class Node:
         if pid is None:
             raise NodeError(f"{self.name} is not running")
         enter = ["nsenter", "--target", str(pid), "--mount", "--net", "--pid", "--uts", "--ipc", "--", *command]
+        marked = {**processes.environment(self.plane.cluster, "exec"), "PATH": _search_path()}
         with (stdin or Path(os.devnull)).open("rb") as given:
-            done = subprocess.run(enter, stdin=given, env=_environment(), capture_output=True, text=True, check=False)
+            done = subprocess.run(enter, stdin=given, env=marked, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise NodeError(f"{' '.join(command)} on {self.name}: {done.stderr.strip()}")
         return done.stdout
@@ -102,7 +103,7 @@ def start(plane: ControlPlane, *, number: int, nodes: int, pause_image: Path, ho
         "logs": node.folder / "logs",
         "peers": [peer for peer in peers if peer["address"] != node.ip],
         "all_pods": plane.addresses.all_pods,
-        "path": _environment()["PATH"],
+        "path": _search_path(),
         "pause_image": pause_image,
         "kept_below_var": _below_var([plane.state_dir, parts.cache_root(), pause_image, *host_paths]),
     }
@@ -141,11 +142,11 @@ def _is_first_in_its_namespace(pid: int) -> bool:
     return len(seen_as) > 1 and seen_as[-1] == "1"
 
 
-def _environment() -> dict[str, str]:
-    """Return an environment in which the node's programs find each other, and proxies of the host are unknown."""
+def _search_path() -> str:
+    """Return a PATH on which the node's programs find each other."""
     folders = {str(path.parent) for path in parts.ensure(NODE).values()}
     system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {"PATH": ":".join([*sorted(folders), system]), "HOME": "/root"}
+    return ":".join([*sorted(folders), system])
 
 
 def _below_var(paths: Sequence[Path]) -> list[str]:

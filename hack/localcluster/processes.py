@@ -34,13 +34,10 @@ class Found:
 def start(command: Sequence[str | Path], *, cluster: str, part: str, log: Path, owner: str = "") -> int:
     """Start a part of a cluster in a session of its own and return its pid."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    # Nothing in a cluster talks to anything outside it: a proxy meant for the way out would only be in its way.
-    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    environment = {**inherited, CLUSTER: cluster, PART: part, OWNER: owner}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(word) for word in command],
-            env=environment,
+            env={**environment(cluster, part), OWNER: owner},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -50,6 +47,13 @@ def start(command: Sequence[str | Path], *, cluster: str, part: str, log: Path, 
     # It is found again by its environment; Popen would only warn that it is still running.
     process.returncode = 0
     return process.pid
+
+
+def environment(cluster: str, part: str) -> dict[str, str]:
+    """Return an environment that marks a process, and whatever it starts, as a cluster's."""
+    # Nothing in a cluster talks to anything outside it: a proxy meant for the way out would only be in its way.
+    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    return {**inherited, CLUSTER: cluster, PART: part}
 
 
 def find(cluster: str | None = None) -> list[Found]:
