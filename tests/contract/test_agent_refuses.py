@@ -158,10 +158,12 @@ async def test_an_adapter_that_does_not_fit_is_told_with_the_figures_and_fits_on
         await pod.reaches(second.engine_name, State.LOADED)
 
 
+@pytest.mark.parametrize("nested", [True, False], ids=["nested errors", "flat errors"])
 async def test_a_refusal_of_the_engine_is_told_cut_and_open_again_after_its_restart(
-    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine
+    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine, *, nested: bool
 ) -> None:
     refused = entry(hub)
+    engine.nested_errors = nested
     engine.fault("/v1/load_lora_adapter", status=500, message="no: " + "x" * 2_000_000, times=-1)
     async with pod.run():
         await pod.push(refused)
@@ -178,14 +180,11 @@ async def test_a_refusal_of_the_engine_is_told_cut_and_open_again_after_its_rest
         await pod.reaches(refused.engine_name, State.LOADED)
 
 
-@pytest.mark.parametrize("nested", [True, False], ids=["nested errors", "flat errors"])
-async def test_an_engine_without_runtime_loading_is_told_what_to_set(
-    hub: hubserver.Hub, tmp_path: Path, *, nested: bool
-) -> None:
+async def test_an_engine_without_runtime_loading_is_told_what_to_set(hub: hubserver.Hub, tmp_path: Path) -> None:
     agents.publish_base(hub)
     wanted = entry(hub)
     async with (
-        fake_engine.serve(runtime_updating=False, nested_errors=nested) as engine,
+        fake_engine.serve(runtime_updating=False) as engine,
         agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url) as pod,
     ):
         await pod.push(wanted)

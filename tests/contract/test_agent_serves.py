@@ -104,6 +104,20 @@ async def test_files_stay_while_a_request_still_runs_on_the_adapter(world: World
         assert not path.exists()
 
 
+async def test_files_outlive_the_unload_by_the_time_that_a_late_request_needs(world: World) -> None:
+    entry = world.entry()
+    async with world.pod(drain_seconds=1).run() as pod:
+        await pod.push(entry)
+        await pod.reaches(entry.engine_name, State.LOADED)
+        path = pod.volume / entry.digest.removeprefix("sha256:")
+        await pod.push()
+        await pod.until(lambda _: not world.engine.adapters)
+        assert path.is_dir()
+        assert agents.of(await pod.report(), entry.engine_name) is not None
+        await pod.gone(entry.engine_name)
+        assert not path.exists()
+
+
 async def test_a_new_version_is_loaded_beside_the_old(world: World) -> None:
     old, new = world.entry(make_adapter(seed=1)), world.entry(make_adapter(seed=2))
     async with world.pod().run() as pod:

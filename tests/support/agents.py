@@ -191,6 +191,7 @@ def pod(root: Path, *, engine_url: str, hub_url: str, **settings: Any) -> Pod:
         "engine_device": "cpu",
         "hub_endpoint": hub_url,
         "poll_seconds": 0.1,
+        "drain_seconds": 0,
         **{f"{name}_path": place for name, place in places.items()},
     }
     return Pod(root=root, settings=lora_agent.Settings(**{**given, **settings}))

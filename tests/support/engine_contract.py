@@ -142,7 +142,8 @@ async def requests_that_are_not_well_formed_are_refused_with_400(bench: Bench) -
         assert status == 400
         assert "validation error" in told(text)
     status, text = await bench.call("POST", "/v1/load_lora_adapter", data="{}", headers={"Content-Type": "text/plain"})
-    assert (status, told(text)) == (400, "Unsupported Media Type: Only 'application/json' is allowed")
+    assert status == 400
+    assert "Unsupported Media Type: Only 'application/json' is allowed" in told(text)
 
 
 def _refusal(words: str, make: Callable[[], AdapterFiles], name: str) -> Check:
@@ -153,7 +154,7 @@ def _refusal(words: str, make: Callable[[], AdapterFiles], name: str) -> Check:
         status, text = await bench.load(adapter_name, bench.adapter(make()))
         assert status == 500
         assert words in told(text)
-        assert told(text).startswith("Call to add_lora method failed: Worker failed with error ")
+        assert told(text).startswith("Call to add_lora method failed: ")
         assert json.loads(text)["error"]["type"] == "InternalServerError"
         assert adapter_name not in await bench.models()
 
@@ -192,7 +193,7 @@ async def an_adapter_answers_otherwise_than_the_base_and_always_the_same(bench: 
 
 async def a_route_that_is_not_there_is_fastapi_s_own_not_found(bench: Bench) -> None:
     status, text = await bench.call("POST", "/v1/no_such_route", json={})
-    assert (status, told(text)) == (404, "Not Found")
+    assert (status, json.loads(text)) == (404, {"detail": "Not Found"})
 
 
 async def the_metrics_tell_when_no_request_runs_on_an_adapter(bench: Bench) -> None:

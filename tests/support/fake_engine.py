@@ -159,7 +159,7 @@ class Engine:
         try:
             return await handler(request)
         except web.HTTPNotFound:
-            return self._error(404, "Not Found", "NotFoundError")
+            return web.json_response({"detail": "Not Found"}, status=404)
 
     async def _play_fault(self, path: str) -> web.Response | None:
         fault = next((fault for fault in self._faults if fault.path == path), None)
@@ -216,7 +216,8 @@ class Engine:
 
     async def _load(self, request: web.Request) -> web.Response:
         if request.content_type != "application/json":
-            return self._error(400, "Unsupported Media Type: Only 'application/json' is allowed", "Bad Request")
+            message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
+            return self._error(400, message, "Bad Request")
         body = await request.json()
         if problem := _validation(body, "lora_name", "lora_path"):
             return self._error(400, problem, "Bad Request")
@@ -235,11 +236,8 @@ class Engine:
         except fake_adapter.NotThere:
             return self._error(404, f"Loading lora {name} failed: No adapter found for {path}", "NotFoundError")
         except fake_adapter.RefusedError as refusal:
-            message = (
-                f"Call to add_lora method failed: Worker failed with error '{refusal}', "
-                "please check the stack trace above for the root cause"
-            )
-            return self._error(500, message, "InternalServerError")
+            # With workers in processes of their own, vLLM wraps the reason in: Worker failed with error '...'
+            return self._error(500, f"Call to add_lora method failed: {refusal}", "InternalServerError")
         self.adapters[name] = path
         return web.Response(text=f"Success: LoRA adapter '{name}' added successfully.")
 

@@ -86,7 +86,7 @@ class Carrier:
         self._secret = secret
         self._disk = fetcher.disk
         self._wake = wake
-        self._wanted_gone: dict[str, float] = {}
+        self._unlisted_since: dict[str, float] = {}
         self._base_task: asyncio.Task[None] | None = None
         self._base_setback: Setback | None = None
 
@@ -172,9 +172,11 @@ class Carrier:
         then takes the whole engine down, also for a request that came in before the unload.
         """
         names = {other for other, its_hex in self._work.hexes.items() if its_hex == digest_hex}
+        gone_for = time.monotonic() - self._unlisted_since.setdefault(name, time.monotonic())
+        if gone_for < self._settings.drain_seconds:
+            return
         busy = await self._engine.busy()
-        since = self._wanted_gone.setdefault(name, time.monotonic())
-        if (busy & names) if busy is not None else time.monotonic() - since < BLIND_GRACE_SECONDS:
+        if (busy & names) if busy is not None else gone_for < BLIND_GRACE_SECONDS:
             return
         await asyncio.to_thread(shutil.rmtree, self._disk.hide(digest_hex))
         _log.info("removed files", extra={"adapter": name, "digest": digest_hex})
@@ -185,7 +187,7 @@ class Carrier:
 
     def _forget(self, name: str) -> None:
         self._work.hexes.pop(name, None)
-        self._wanted_gone.pop(name, None)
+        self._unlisted_since.pop(name, None)
         self._wake()
 
     async def _fetch(self, name: str, entry: Entry) -> None:

@@ -46,6 +46,8 @@ class Settings:
     """How long after the engine's first healthy answer the pod waits for its adapters before it is Ready without."""
     poll_seconds: float = 2.0
     """How often what the engine has is compared with what it should have."""
+    drain_seconds: float = 5.0
+    """How long files outlive their unload at least: a request may have come in just before it and not show yet."""
     adapters_path: Path = Path(door.ADAPTERS_PATH)
     """The adapters volume, at the same path in the engine's container."""
     manifest_path: Path = Path(manifest.MOUNT_PATH)
@@ -90,6 +92,7 @@ _CONVERTERS: Final[dict[str, type]] = {
     "engine_dtype": str,
     "ready_timeout_seconds": float,
     "poll_seconds": float,
+    "drain_seconds": float,
     "adapters_path": Path,
     "manifest_path": Path,
     "secret_path": Path,
