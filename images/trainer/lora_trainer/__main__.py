@@ -93,18 +93,8 @@ def train(wanted: TrainSpec, identity: Identity, options: Options) -> Result:
     # From here on the work is done: a SIGTERM must not throw it away between the commit and the result.
     signal.signal(signal.SIGTERM, _finishing)
     verdict = servable.check_adapter(wanted, trained.folder, shapes)
-    lineage = card.Lineage(
-        base_revision=revision,
-        dataset_name=dataset.name,
-        dataset_revision=dataset.revision,
-        dataset_on_hub=dataset.on_hub,
-        dataset_rows=dataset.rows,
-        steps=trained.steps,
-        metrics=trained.metrics,
-        job_uid=identity.job_uid,
-        libraries=trained.libraries,
-    )
-    (trained.folder / publish.CARD).write_text(card.render(wanted, lineage), encoding="utf-8")
+    text = card.render(wanted, card.lineage(trained, dataset=dataset, base_revision=revision, job_uid=identity.job_uid))
+    (trained.folder / publish.CARD).write_text(text, encoding="utf-8")
     result = Result(
         reason=Reason.PUBLISHED if options.publish else Reason.TRAINED,
         message=f"{trained.steps} steps, loss {trained.metrics.get('loss', 'unknown')}",

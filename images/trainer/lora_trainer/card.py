@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import yaml
 
+from lora_trainer.data import Data
 from lora_trainer.spec import TrainSpec
+from lora_trainer.train import Trained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,12 +27,27 @@ class Lineage:
     libraries: Mapping[str, str]
 
 
-def render(spec: TrainSpec, lineage: Lineage) -> str:
+def lineage(trained: Trained, *, dataset: Data, base_revision: str, job_uid: str) -> Lineage:
+    """Return what this run's parts say."""
+    return Lineage(
+        base_revision=base_revision,
+        dataset_name=dataset.name,
+        dataset_revision=dataset.revision,
+        dataset_on_hub=dataset.on_hub,
+        dataset_rows=dataset.rows,
+        steps=trained.steps,
+        metrics=trained.metrics,
+        job_uid=job_uid,
+        libraries=trained.libraries,
+    )
+
+
+def render(spec: TrainSpec, run: Lineage) -> str:
     """Return README.md."""
-    return f"---\n{_front_matter(spec, lineage)}---\n\n{_body(spec, lineage)}"
+    return f"---\n{_front_matter(spec, run)}---\n\n{_body(spec, run)}"
 
 
-def _front_matter(spec: TrainSpec, lineage: Lineage) -> str:
+def _front_matter(spec: TrainSpec, run: Lineage) -> str:
     values: dict[str, object] = {
         "base_model": spec.base_model.name,
         "base_model_relation": "adapter",
@@ -38,12 +55,12 @@ def _front_matter(spec: TrainSpec, lineage: Lineage) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["lora", spec.method.value.lower(), "lora-operator"],
     }
-    if lineage.dataset_on_hub:
-        values["datasets"] = [lineage.dataset_name]
+    if run.dataset_on_hub:
+        values["datasets"] = [run.dataset_name]
     return yaml.safe_dump(values, sort_keys=False)
 
 
-def _body(spec: TrainSpec, lineage: Lineage) -> str:
+def _body(spec: TrainSpec, run: Lineage) -> str:
     repo, base = spec.output.hub.repo, spec.base_model.name
     recipe = {
         "method": spec.method.value,
@@ -56,17 +73,17 @@ def _body(spec: TrainSpec, lineage: Lineage) -> str:
         "## Lineage",
         _table(
             {
-                "base model": f"{base} at `{lineage.base_revision}`",
-                "data set": f"{lineage.dataset_name} at `{lineage.dataset_revision}`, {lineage.dataset_rows} rows, "
+                "base model": f"{base} at `{run.base_revision}`",
+                "data set": f"{run.dataset_name} at `{run.dataset_revision}`, {run.dataset_rows} rows, "
                 f"format {spec.dataset.format.value}",
-                "training job": f"`{lineage.job_uid}`" if lineage.job_uid else "by hand",
-                "libraries": ", ".join(f"{name} {version}" for name, version in lineage.libraries.items()),
+                "training job": f"`{run.job_uid}`" if run.job_uid else "by hand",
+                "libraries": ", ".join(f"{name} {version}" for name, version in run.libraries.items()),
             }
         ),
         "## Recipe",
         f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False)}```",
         "## Result",
-        _table({"optimiser steps": str(lineage.steps), **lineage.metrics}),
+        _table({"optimiser steps": str(run.steps), **run.metrics}),
         "## Serving it",
         f"```\nvllm serve {base} --enable-lora --max-lora-rank {_slot(spec.lora.r)} --lora-modules adapter={repo}\n```",
     ]
