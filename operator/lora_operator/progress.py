@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from pydantic import ValidationError
 
 from lora_operator import progress_certificate
 from lora_operator.labels import Key
-from lora_operator.protocol.training import PROGRESS_AUDIENCE, Progress
+from lora_operator.protocol.training import PROGRESS_AUDIENCE, PROGRESS_ROUTE, Progress
 from lora_operator.world import World
 
 Object = dict[str, Any]
@@ -32,7 +32,6 @@ REVIEW_LIFE: Final = timedelta(seconds=60)
 """How long an answer of the apiserver about a token is taken to stand: a trainer reports every five seconds."""
 REMEMBERED: Final = 1000
 REVIEWS_AT_ONCE: Final = 4
-PATH: Final = "/v1/progress/{namespace}/{name}/{uid}"
 POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 
@@ -60,14 +59,8 @@ async def progress_endpoint(world: World) -> Endpoint | None:
         return None
     signer = await progress_certificate.authority(world)
     application = web.Application(client_max_size=BODY_LIMIT)
-    application.add_routes([web.post(PATH, Reports(world).take)])
+    application.add_routes([web.post(PROGRESS_ROUTE, Reports(world).take)])
     return Endpoint(application, progress_certificate.server_context(signer, host=host, now=world.now()))
-
-
-def report_url(base: str, *, key: Key, uid: str) -> str:
-    """Return the URL that the trainer of one training job reports to."""
-    path = PATH.format(namespace=quote(key.namespace), name=quote(key.name), uid=quote(uid))
-    return base.rstrip("/") + path
 
 
 class Reports:

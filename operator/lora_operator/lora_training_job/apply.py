@@ -15,8 +15,8 @@ from lora_operator.clients.kube import ADAPTERS, CONFIG_MAPS
 from lora_operator.errors import Blocked
 from lora_operator.labels import Key
 from lora_operator.lora_training_job import manifests
-from lora_operator.lora_training_job.observe import Observed
-from lora_operator.lora_training_job.preflight import Pins
+from lora_operator.lora_training_job.manifests import Pins
+from lora_operator.lora_training_job.observed import Observed
 from lora_operator.world import World
 
 Object = dict[str, Any]

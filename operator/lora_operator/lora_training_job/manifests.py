@@ -16,8 +16,6 @@ from lora_operator.api.lora_engine import LoRAEngine
 from lora_operator.api.lora_training_job import LoRATrainingJob, Resolved
 from lora_operator.api.schema import Model
 from lora_operator.lora_training_job.attempts import CONTAINER, KILLED
-from lora_operator.lora_training_job.preflight import Pins
-from lora_operator.progress import report_url
 from lora_operator.protocol import training
 from lora_operator.protocol.training import ExitCode
 from lora_operator.settings import Settings
@@ -48,6 +46,15 @@ FINAL: Final = (
     KILLED,
 )
 """Exit codes after which another attempt would end the same way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pins:
+    """What the names in the spec stand for."""
+
+    base_revision: str
+    dataset_revision: str
+    """The data set's commit, or the digest of the ConfigMap's value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,16 +211,18 @@ def _container(job: LoRATrainingJob, settings: Settings, trust: Trust) -> Object
 
 
 def _env(job: LoRATrainingJob, settings: Settings, trust: Trust) -> list[Object]:
-    source = job.spec.dataset.source
+    source, own = job.spec.dataset.source, job.metadata
     values = {
-        training.ENV_JOB_UID: job.metadata.uid,
+        training.ENV_JOB_UID: own.uid,
         "HOME": training.WORK_PATH,
         # torch asks for the user's name, which this uid has none of.
         "USER": "trainer",
     }
     if trust.progress_ca:
         values |= {
-            "KUBEFLOW_TRAINER_SERVER_URL": report_url(settings.progress_url, key=job.key, uid=job.metadata.uid),
+            "KUBEFLOW_TRAINER_SERVER_URL": training.progress_url(
+                settings.progress_url, own.namespace, own.name, own.uid
+            ),
             "KUBEFLOW_TRAINER_SERVER_CA_CERT": training.PROGRESS_CA_PATH,
             "KUBEFLOW_TRAINER_SERVER_TOKEN": training.PROGRESS_TOKEN_PATH,
         }

@@ -1,43 +1,14 @@
-"""What the LoRATrainingJob pass reads: the object, its engine, its Job and pods, and what the trainer said last."""
+"""What the LoRATrainingJob pass reads, from what was seen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
-
 from lora_operator.allowing import takes_from
 from lora_operator.api.lora_engine import LoRAEngine
-from lora_operator.api.lora_training_job import JobStatus, LoRATrainingJob
+from lora_operator.api.lora_training_job import LoRATrainingJob
 from lora_operator.labels import Key, is_suspended
 from lora_operator.lora_training_job.attempts import Attempt, attempt
-from lora_operator.protocol.training import TrainerStatus
+from lora_operator.lora_training_job.observed import Object, Observed
 from lora_operator.world import World
-
-Object = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Observed:
-    """Everything that the pass decides from."""
-
-    obj: Object
-    job: LoRATrainingJob
-    engine: LoRAEngine | None
-    allowed: bool
-    run: Object | None
-    """The Job of Kubernetes that trains."""
-    attempts: tuple[Attempt, ...]
-    """Its pods, the oldest first."""
-    reported: TrainerStatus | None
-    """What the trainer said last."""
-    suspended: bool
-    now: datetime
-
-    @property
-    def status(self) -> JobStatus:
-        """Return the status as it stands."""
-        return self.job.status or JobStatus()
 
 
 async def observe(key: Key, world: World) -> Observed | None:

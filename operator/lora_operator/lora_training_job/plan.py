@@ -10,7 +10,7 @@ from lora_operator.adapter import EngineLimits
 from lora_operator.conditions import find, is_true
 from lora_operator.errors import Blocked, PassError, Waiting
 from lora_operator.lora_training_job.attempts import Attempt
-from lora_operator.lora_training_job.observe import Object, Observed
+from lora_operator.lora_training_job.observed import Object, Observed
 from lora_operator.protocol.training import Artifact, Reason, Result
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
 
 from lora_operator.adapter import from_config, inspect
 from lora_operator.api.lora_training_job import JobSpec
@@ -18,18 +17,10 @@ from lora_operator.clients.hub import Place
 from lora_operator.clients.kube import CONFIG_MAPS
 from lora_operator.errors import Blocked
 from lora_operator.hub_tokens import read_token
-from lora_operator.lora_training_job.observe import Observed
+from lora_operator.lora_training_job.manifests import Pins
+from lora_operator.lora_training_job.observed import Observed
 from lora_operator.lora_training_job.plan import limits_of, obstacle
 from lora_operator.world import World
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pins:
-    """What the names in the spec stand for."""
-
-    base_revision: str
-    dataset_revision: str
-    """The data set's commit, or the digest of the ConfigMap's value."""
 
 
 async def check(observed: Observed, world: World) -> Pins:

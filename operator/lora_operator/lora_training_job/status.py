@@ -10,7 +10,7 @@ from lora_operator.api.lora_training_job import Artifact, JobStatus, Metric, Res
 from lora_operator.api.meta import LocalRef
 from lora_operator.conditions import Fact, false, fold, true, unknown
 from lora_operator.errors import Blocked, PassError
-from lora_operator.lora_training_job.observe import Observed
+from lora_operator.lora_training_job.observed import Observed
 from lora_operator.lora_training_job.plan import Stage, Standing
 
 Object = dict[str, Any]

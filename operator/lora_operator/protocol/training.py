@@ -23,6 +23,8 @@ TERMINATION_MESSAGE_LIMIT: Final = 4096
 PROGRESS_TOKEN_PATH: Final = "/var/run/secrets/lora-operator.io/progress/token"  # noqa: S105 - a path, no secret
 PROGRESS_CA_PATH: Final = "/etc/lora-train/progress/ca.crt"
 PROGRESS_AUDIENCE: Final = "lora-operator.io/progress"
+PROGRESS_ROUTE: Final = "/v1/progress/{namespace}/{name}/{uid}"
+"""Where one training job's trainer reports to, under the operator's URL."""
 COMMIT_TRAILER: Final = "Lora-Training-Job-Uid"
 """A trailer of the publish commit's message: makes publishing idempotent and lets the operator read a result back."""
 RESULT_FILE: Final = "training_result.json"
@@ -115,6 +117,11 @@ class Progress(Wire):
     """The body of a progress POST: `{"trainerStatus": {...}}` to KUBEFLOW_TRAINER_SERVER_URL."""
 
     trainer_status: TrainerStatus
+
+
+def progress_url(base: str, namespace: str, name: str, uid: str) -> str:
+    """Return the URL that the trainer of one training job reports to."""
+    return base.rstrip("/") + PROGRESS_ROUTE.format(namespace=namespace, name=name, uid=uid)
 
 
 def read_result(text: str) -> Result | None:
