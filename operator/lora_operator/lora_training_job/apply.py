@@ -17,6 +17,7 @@ from lora_operator.labels import Key
 from lora_operator.lora_training_job import manifests
 from lora_operator.lora_training_job.manifests import Pins
 from lora_operator.lora_training_job.observed import Observed
+from lora_operator.lora_training_job.trainer_pod import Trust
 from lora_operator.world import World
 
 Object = dict[str, Any]
@@ -44,7 +45,7 @@ async def thaw(observed: Observed, world: World) -> Frozen | None:
 async def freeze(observed: Observed, pins: Pins, world: World) -> Frozen:
     """Write down everything that this training is."""
     settings = world.settings
-    trust = manifests.Trust(
+    trust = Trust(
         progress_ca=(await progress_certificate.authority(world)).certificate if settings.progress_url else "",
         bundle=f"{certifi.contents()}\n{settings.ca_bundle}" if settings.ca_bundle else "",
     )

@@ -15,7 +15,8 @@ from lora_operator.errors import Blocked, PassError, Waiting
 from lora_operator.labels import Key
 from lora_operator.loop import BLOCKED_RETRY
 from lora_operator.lora_training_job import apply, manifests
-from lora_operator.lora_training_job.observed import Observed, observe
+from lora_operator.lora_training_job.observe import observe
+from lora_operator.lora_training_job.observed import Observed
 from lora_operator.lora_training_job.plan import (
     CHECKING,
     Stage,
