@@ -31,11 +31,11 @@ def engine_command() -> None:
 
 
 @cli.command("images")
-@click.option("--out", default=DEFAULT_OUT, type=click.Path(path_type=Path), help="Where the OCI archives go.")
+@click.option("--out", default=DEFAULT_OUT, type=click.Path(path_type=Path), help="Where the archives go.")
 @click.option("--tag", default=None, help="The images' tag; by default, one that changes with their content.")
 @click.option("--full-trainer", is_flag=True, help="Build the trainer with its libraries inside (8 GB), too.")
 def images_command(out: Path, tag: str | None, full_trainer: bool) -> None:  # noqa: FBT001 - click's way
-    """Build the operator's, the agent's and the trainer's images as OCI archives."""
+    """Build the operator's, the agent's and the trainer's images as archives."""
     targets = (*images.LOCAL, *((images.FULL_TRAINER,) if full_trainer else ()))
     for archive in images.build_images(out, tag=tag or images.content_tag(), targets=targets).values():
         click.echo(archive)

@@ -1,4 +1,4 @@
-"""Our images, built from images/*/Dockerfile and kept as OCI archives for `ctr images import`.
+"""Our images, built from images/*/Dockerfile and kept as archives that ctr, docker and podman take.
 
 An archive is built anew only when what goes into it changes; the default tag says so too, so that a cluster never
 takes an old image for a new one.
@@ -41,7 +41,7 @@ PROJECT_FILES = ("LICENSE", "README.md", "pyproject.toml", ".dockerignore")
 
 
 def build_images(out_dir: Path, *, tag: str, targets: Sequence[Image] = LOCAL) -> dict[str, Path]:
-    """Build the images that are not already in `out_dir`; return the OCI archives by the images' full names."""
+    """Build the images that are not already in `out_dir`; return the archives by the images' full names."""
     out_dir.mkdir(parents=True, exist_ok=True)
     archives = {}
     wanted = []
