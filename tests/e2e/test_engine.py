@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 import hubserver
-from lora_agent.engine import busy_adapters
+from lora_agent.vllm import busy_adapters
 from lora_operator.protocol.door import State
 from support import agents, engine_contract, real_engine
 from support.adapters import AdapterFiles, make_adapter

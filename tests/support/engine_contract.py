@@ -18,7 +18,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from lora_agent.engine import VLLM, Health, NoAnswer, Refusal, busy_adapters, told
+from lora_agent.engine import Health, NoAnswer, Refusal
+from lora_agent.vllm import VLLM, busy_adapters, told
 from support.adapters import AdapterFiles, make_adapter, other_base
 
 MAX_LORA_RANK = 16

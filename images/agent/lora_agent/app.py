@@ -16,12 +16,12 @@ from aiohttp import web
 from lora_agent.certificate import ServerTls
 from lora_agent.disk import Disk
 from lora_agent.door import door
-from lora_agent.engine import VLLM
 from lora_agent.fetch import Fetcher
 from lora_agent.hold import Holder
 from lora_agent.hub import Hub
 from lora_agent.secret import Secret
 from lora_agent.settings import Settings
+from lora_agent.vllm import VLLM
 from lora_operator.adapter import EngineLimits
 from lora_operator.protocol.door import PORT
 
@@ -38,8 +38,9 @@ class Agent:
 async def serve(settings: Settings, *, host: str | None = None, port: int = PORT) -> AsyncIterator[Agent]:
     """Run an agent while the context is open; `host` None is every address, `port` 0 a free one."""
     async with contextlib.AsyncExitStack() as stack:
-        # The engine is on loopback: no proxy. The Hub may be behind one.
-        engine_session = await stack.enter_async_context(aiohttp.ClientSession())
+        # The engine is on loopback: no proxy, and no connection kept that it may have closed. The Hub may be behind one.
+        connector = aiohttp.TCPConnector(force_close=True)
+        engine_session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         hub_session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
         disk = Disk(settings.adapters_path, budget=settings.adapters_size)
         secret = Secret(settings.secret_path)

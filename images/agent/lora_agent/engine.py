@@ -1,29 +1,16 @@
-"""The engine beside the agent, as calls: what it has, load, unload, a probe, who is being answered.
+"""The engine beside the agent, as the seam for its types: what one is asked, and how it answers. Pure.
 
-`Engine` is the seam for other engine types; `VLLM` is the one implementation. Every call has a time limit and ends in
-a value, a `Refusal` (the engine answered no) or a `NoAnswer`.
+One file per engine type has the calls (`vllm.py`). Each has a time limit and ends in a value, a `Refusal` (the engine
+answered no) or a `NoAnswer`.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Protocol
-
-import aiohttp
-
-from lora_agent.bodies import read_up_to
-
-LOOK_SECONDS: Final = 5.0
-CHANGE_SECONDS: Final = 60.0
-PROBE_SECONDS: Final = 120.0
-MESSAGE_LIMIT: Final = 900
-"""vLLM's refusals can be megabytes: they list every unknown name. This much is told."""
-_BODY_LIMIT: Final = 32 * 1024 * 1024
+from typing import Protocol
 
 
 class Health(StrEnum):
@@ -86,131 +73,3 @@ class Engine(Protocol):
 
     async def busy(self) -> frozenset[str] | None:
         """Return the adapters that requests are running on or waiting for; None where the engine doesn't tell."""
-
-
-class VLLM:
-    """vLLM's HTTP API, checked against 0.32 (see tests/contract and the engine contract suite)."""
-
-    def __init__(self, session: aiohttp.ClientSession, url: str, *, api_key_file: Path | None = None) -> None:
-        self._session = session
-        self._url = url.rstrip("/")
-        self._api_key_file = api_key_file
-
-    async def look(self) -> View:
-        """Return what the engine has; never raises."""
-        try:
-            await self._call("GET", "/health", limit=LOOK_SECONDS)
-            listing = json.loads(await self._call("GET", "/v1/models", limit=LOOK_SECONDS))
-            models = [(str(card["id"]), card.get("parent"), str(card.get("root") or "")) for card in listing["data"]]
-        except NoAnswer as error:
-            return View(health=Health.DOWN if error.refused else Health.SILENT, problem=str(error))
-        except Refusal as error:
-            return View(health=Health.SILENT, problem=_problem(error))
-        except (ValueError, KeyError, TypeError):
-            return View(health=Health.SILENT, problem="/v1/models is not the list of models that vLLM gives")
-        return View(
-            health=Health.UP,
-            served=tuple(name for name, parent, _ in models if parent is None),
-            adapters={name: root for name, parent, root in models if parent is not None},
-        )
-
-    async def version(self) -> str:
-        """Return the engine's version, empty where it doesn't say."""
-        try:
-            return str(json.loads(await self._call("GET", "/version", limit=LOOK_SECONDS))["version"])[:64]
-        except (NoAnswer, Refusal, ValueError, KeyError, TypeError):
-            return ""
-
-    async def load(self, name: str, path: Path) -> None:
-        """Load the adapter in `path` under `name`."""
-        body = {"lora_name": name, "lora_path": str(path)}
-        await self._call("POST", "/v1/load_lora_adapter", body, limit=CHANGE_SECONDS)
-
-    async def unload(self, name: str) -> None:
-        """Make the engine forget the name; a name that it doesn't have is no error."""
-        try:
-            await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, limit=CHANGE_SECONDS)
-        except Refusal as refusal:
-            if refusal.status != 404:
-                raise
-
-    async def probe(self, name: str) -> None:
-        """Return once the adapter has answered a request for one token."""
-        body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
-        await self._call("POST", "/v1/completions", body, limit=PROBE_SECONDS)
-
-    async def busy(self) -> frozenset[str] | None:
-        """Return the adapters that requests are running on or waiting for; None where the engine doesn't tell."""
-        try:
-            return busy_adapters(await self._call("GET", "/metrics", limit=LOOK_SECONDS))
-        except (NoAnswer, Refusal):
-            return None
-
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None, *, limit: float) -> str:
-        timeout = aiohttp.ClientTimeout(total=limit)
-        try:
-            request = self._session.request(
-                method, f"{self._url}{path}", json=body, headers=self._headers(), timeout=timeout
-            )
-            async with request as response:
-                text = (await read_up_to(response, _BODY_LIMIT)).decode(errors="replace")
-                if response.status >= 400:
-                    raise Refusal(response.status, told(text))
-                return text
-        except aiohttp.ClientConnectorError as error:
-            refused = isinstance(error.os_error, ConnectionRefusedError)
-            raise NoAnswer(f"{path}: {error.os_error}", refused=refused) from error
-        except TimeoutError as error:
-            raise NoAnswer(f"{path}: no answer within {limit:.0f} s") from error
-        except aiohttp.ClientError as error:
-            raise NoAnswer(f"{path}: {type(error).__name__}: {error}") from error
-
-    def _headers(self) -> dict[str, str]:
-        """Return the engine's key, read anew: kubelet may bring it late, and change it."""
-        if self._api_key_file is None or not self._api_key_file.is_file():
-            return {}
-        return {"Authorization": f"Bearer {self._api_key_file.read_text(encoding='utf-8').strip()}"}
-
-
-def told(text: str) -> str:
-    """Return the message of an error answer: nested, flat, FastAPI's own, or plain text; cut and printable."""
-    message: object = text
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        answer = None
-    if isinstance(answer, dict):
-        inner = answer.get("error")
-        if isinstance(inner, dict):
-            message = inner.get("message") or text
-        else:
-            message = inner or answer.get("message") or answer.get("detail") or text
-    clean = "".join(character if character.isprintable() else " " for character in str(message)[: MESSAGE_LIMIT + 1])
-    return clean if len(clean) <= MESSAGE_LIMIT else f"{clean[: MESSAGE_LIMIT - 3]}..."
-
-
-_LORA_INFO: Final = re.compile(r"^vllm:lora_requests_info\{(?P<labels>.*)\} (?P<value>\S+)$", re.MULTILINE)
-_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
-_REQUESTS: Final = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (?P<value>\S+)$", re.MULTILINE)
-
-
-def busy_adapters(metrics: str) -> frozenset[str] | None:
-    """Read vLLM's metrics: the adapters in its latest word on running and waiting requests; None without such a word.
-
-    Every combination of names ever seen stays as a series whose value is the time it was last true: the latest counts.
-    """
-    requests = [float(found["value"]) for found in _REQUESTS.finditer(metrics)]
-    if requests and not any(requests):
-        return frozenset()
-    series = [(float(found["value"]), found["labels"]) for found in _LORA_INFO.finditer(metrics)]
-    if not series:
-        return None
-    labels = dict(_LABEL.findall(max(series)[1]))
-    names = f"{labels.get('running_lora_adapters', '')},{labels.get('waiting_lora_adapters', '')}"
-    return frozenset(name for name in names.split(",") if name)
-
-
-def _problem(refusal: Refusal) -> str:
-    if refusal.status == 401:
-        return "the engine has an API key that the agent does not have"
-    return f"the engine answers {refusal}"

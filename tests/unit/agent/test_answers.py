@@ -7,8 +7,9 @@ import json
 import pytest
 
 from lora_agent import refusals, setback
-from lora_agent.engine import MESSAGE_LIMIT, NoAnswer, Refusal, busy_adapters, told
+from lora_agent.engine import NoAnswer, Refusal
 from lora_agent.setback import Ends, Step, Trouble
+from lora_agent.vllm import MESSAGE_LIMIT, busy_adapters, told
 
 MESSAGE = "The lora adapter 'a1' cannot be found."
 
