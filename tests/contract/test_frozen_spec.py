@@ -1,0 +1,45 @@
+"""What the operator freezes, the trainer reads: every field of a job's spec, and the engine beside engineRef."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lora_operator.api import LoRAEngine, LoRATrainingJob
+from lora_operator.lora_training_job import manifests
+from lora_trainer import recipe, servable, spec
+from support import samples
+
+FULL = {
+    "spec.baseModel.tokenSecretRef": {"name": "hf", "key": "token"},
+    "spec.dataset.source": {"hub": {"repo": "acme/talk", "config": "default"}},
+    "spec.lora": {"r": 8, "targetModules": ["q_proj"], "loraDropout": "0.05"},
+    "spec.training": {
+        "maxSteps": 20,
+        "learningRate": "1e-2",
+        "extraArgs": {"max_grad_norm": "0.3", "neftune_noise_alpha": 5},
+    },
+    "spec.engineRef": {"name": "vllm-llama"},
+    "spec.output.adapter": {"servedName": "support", "tenants": [{"namespace": "team-a"}]},
+    "spec.resources": {"limits": {"nvidia.com/gpu": 1, "memory": "16Gi"}},
+    "spec.nodeSelector": {"gpu": "l4"},
+    "spec.tolerations": [{"key": "gpu", "operator": "Exists"}],
+    "spec.serviceAccountName": "trainer",
+    "spec.ttlSecondsAfterFinished": 60,
+}
+
+
+@pytest.mark.parametrize("fields", [{}, FULL], ids=["the smallest job", "a job that says everything"])
+def test_a_frozen_spec_is_one_that_the_trainer_takes(fields: dict[str, object]) -> None:
+    job = LoRATrainingJob.model_validate(samples.varied(samples.training_job(), fields))
+    engine = LoRAEngine.model_validate(
+        samples.engine() | {"status": {"flags": {"enableLora": True, "maxLoraRank": 16}}}
+    )
+    pins = manifests.Pins(base_revision="b" * 40, dataset_revision="d" * 40)
+    read = spec.parse(json.dumps(manifests.frozen_spec(job, engine, pins)))
+    assert read.base_model.revision == "b" * 40
+    assert read.lora == job.spec.lora
+    assert read.training == job.spec.training
+    assert read.engine == spec.Engine(type="VLLM", max_lora_rank=16)
+    servable.check_config(read, recipe.lora_arguments(read))
