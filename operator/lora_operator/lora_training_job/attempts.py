@@ -47,7 +47,9 @@ def attempt(pod: Object) -> Attempt:
         reason = status.get("reason") or "PodFailed"
         message = status.get("message") or f"pod {name} was ended before its trainer was"
         return Attempt(pod=name, ended=Ended(reason=reason, message=message, disrupted=_disrupted(status)))
-    return Attempt(pod=name, running="running" in state, hindrance=_hindrance(pod, status, state))
+    if "running" in state:
+        return Attempt(pod=name, running=True)
+    return Attempt(pod=name, hindrance=_hindrance(pod, status, state))
 
 
 def _state(status: Object) -> Object:
