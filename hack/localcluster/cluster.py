@@ -69,7 +69,7 @@ class Cluster:
     def is_healthy(self) -> bool:
         """Tell whether every part of it runs."""
         running = {found.part for found in processes.find(self.plane.cluster)}
-        wanted = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+        wanted = {network.SWITCH, "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
         alive = wanted <= running and all(member.pid is not None for member in self.nodes)
         return alive and controlplane.answers(self.plane, "/readyz")
 
@@ -118,7 +118,7 @@ def _start(state_dir: Path, *, nodes: int, gpus: int, host_paths: Sequence[Path]
     tars = [images.coredns_image(), images.provisioner_image(), images.shell_image()]
     with step("starting the control plane"):
         chosen = addresses.claim(state_dir)
-        network.create_bridge(addresses.cluster_id(state_dir), chosen)
+        network.create(addresses.cluster_id(state_dir), chosen, log=state_dir / "logs" / "switch.log")
         plane = controlplane.start(state_dir, on_bridge=True)
     with step(f"starting {nodes} nodes"):
         members = [
@@ -127,16 +127,24 @@ def _start(state_dir: Path, *, nodes: int, gpus: int, host_paths: Sequence[Path]
         ]
         network.route_services(chosen)
         cluster = Cluster(plane=plane, nodes=tuple(members))
-        _wait_for_nodes(cluster)
+        with ThreadPoolExecutor(1) as beside:
+            loaded = beside.submit(_load_all, cluster, tars)
+            _wait_for_nodes(cluster)
+            loaded.result()
     with step("adding DNS and volumes"):
-        for tar in tars:
-            cluster.load_image(tar)
         addons.apply_dns(plane)
         addons.apply_volumes(plane, members)
         addons.wait(plane)
     if gpus:
         _pretend_gpus(cluster, gpus)
     return cluster
+
+
+def _load_all(cluster: Cluster, tars: Sequence[Path]) -> None:
+    for member in cluster.nodes:
+        processes.wait_for(f"{member.name}'s containerd", member.runtime_answers)
+    for tar in tars:
+        cluster.load_image(tar)
 
 
 def _wait_for_nodes(cluster: Cluster) -> None:

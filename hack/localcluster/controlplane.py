@@ -130,7 +130,6 @@ def start(state_dir: Path, *, on_bridge: bool = False, controllers: str | None =
         kubectl=binaries["kubectl"],
         helm=binaries["helm"],
     )
-    shutil.rmtree(plane.state_dir / "logs", ignore_errors=True)
     _write_files(plane)
     commands = {
         "etcd": _etcd(plane),
@@ -138,11 +137,14 @@ def start(state_dir: Path, *, on_bridge: bool = False, controllers: str | None =
         "kube-controller-manager": _controller_manager(plane, controllers or "*"),
         "kube-scheduler": _scheduler(plane),
     }
+    logs = {part: plane.state_dir / "logs" / f"{part}.log" for part in commands}
+    for log in logs.values():
+        log.unlink(missing_ok=True)  # that of a cluster before this one
     for part, flags in commands.items():
         if part == "kube-controller-manager":
             processes.wait_for("the apiserver to be ready", lambda: _answers_or_died(plane, "/readyz"))
-        log = plane.state_dir / "logs" / f"{part}.log"
-        processes.start([binaries[part], *flags], cluster=plane.cluster, part=part, log=log, owner=owner)
+        command: list[str | Path] = [binaries[part], *flags]
+        processes.start(command, cluster=plane.cluster, part=part, log=logs[part], owner=owner)
     # Pods are refused until their namespace has its ServiceAccount: the controller manager's first deed.
     if controllers is None:
         account = "/api/v1/namespaces/default/serviceaccounts/default"

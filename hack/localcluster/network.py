@@ -1,40 +1,47 @@
-"""The bridge that joins the nodes and the host, and the routes that keep the cluster's traffic on this machine.
+"""The switch that joins the nodes and the host, and the routes that keep the cluster's traffic on this machine.
 
-Made before the first node and removed after the last. Names follow from the cluster's id, numbers from its slot.
+The switch is a bridge in a network namespace of its own, with one cable to the host: a firewall of the host's, such
+as the one that Docker sets up for bridges, never sees what the nodes say to each other. The host changes nothing of
+its own but that cable and its routes.
 """
 
 import json
 import subprocess
+from pathlib import Path
 
+from localcluster import processes
 from localcluster.addresses import Addresses, slot_of
 
+SWITCH = "switch"
 LAST_RESORT = "4278198272"  # a metric that any real route beats
 
 
-def bridge_name(cluster: str) -> str:
-    """Return the name of the cluster's bridge (an interface name has 15 characters at most)."""
+def link_name(cluster: str) -> str:
+    """Return the name of the host's end of the cable to the switch (15 characters at most)."""
     return f"lora-{cluster}"
 
 
-def link_name(cluster: str, number: int) -> str:
-    """Return the name of the host's end of a node's cable."""
-    return f"lora-{cluster}-{number}"
-
-
-def create_bridge(cluster: str, addresses: Addresses) -> None:
-    """Make the bridge with the host's address on it; whatever no node takes is unreachable."""
-    bridge = bridge_name(cluster)
-    _ip("link", "add", bridge, "type", "bridge")
-    _ip("address", "add", f"{addresses.bridge}/24", "dev", bridge)
-    _ip("link", "set", bridge, "up")
+def create(cluster: str, addresses: Addresses, *, log: Path) -> None:
+    """Make the switch and plug the host into it; an address that no node takes is unreachable."""
+    pid = processes.start(["unshare", "--net", "sleep", "infinity"], cluster=cluster, part=SWITCH, log=log)
+    ours = Path("/proc/self/ns/net").readlink()
+    processes.wait_for("the switch's namespace", lambda: Path(f"/proc/{pid}/ns/net").readlink() != ours)
+    link = link_name(cluster)
+    _ip("link", "add", link, "type", "veth", "peer", "name", "host", "netns", str(pid))
+    _ip("link", "add", SWITCH, "type", "bridge", inside=pid)
+    _ip("link", "set", SWITCH, "up", inside=pid)
+    _ip("link", "set", "host", "master", SWITCH, "up", inside=pid)
+    _ip("address", "add", f"{addresses.bridge}/24", "dev", link)
+    _ip("link", "set", link, "up")
     _ip("route", "add", "unreachable", addresses.network, "metric", LAST_RESORT)
 
 
 def connect_node(cluster: str, addresses: Addresses, *, number: int, pid: int) -> None:
-    """Plug a node's network namespace into the bridge and route its pods to it."""
-    link = link_name(cluster, number)
-    _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
-    _ip("link", "set", link, "master", bridge_name(cluster), "up")
+    """Plug a node's network namespace into the switch and route its pods to it."""
+    switch = next(found.pid for found in processes.find(cluster) if found.part == SWITCH)
+    port = f"node-{number}"
+    _ip("link", "add", port, "netns", str(switch), "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+    _ip("link", "set", port, "master", SWITCH, "up", inside=switch)
     _ip("route", "replace", addresses.pods(number), "via", addresses.node(number))
 
 
@@ -44,32 +51,32 @@ def route_services(addresses: Addresses) -> None:
 
 
 def remove(cluster: str, addresses: Addresses | None) -> None:
-    """Remove cables, bridge and routes; what is gone already is no matter."""
+    """Remove the host's cable and routes; what is gone already is no matter. The switch goes with its process."""
     if addresses is not None:
         _try_ip("route", "del", "unreachable", addresses.network, "metric", LAST_RESORT)
-    for name in sorted(links(cluster), reverse=True):  # the bridge, whose name is the shortest, goes last
-        _try_ip("link", "del", name)
+    _try_ip("link", "del", link_name(cluster))
 
 
 def links(cluster: str) -> set[str]:
     """Return the names of the cluster's interfaces on the host."""
     told = subprocess.run(["ip", "-json", "link", "show"], capture_output=True, check=True).stdout
-    return {link["ifname"] for link in json.loads(told) if link["ifname"].startswith(bridge_name(cluster))}
+    return {link["ifname"] for link in json.loads(told) if link["ifname"].startswith(link_name(cluster))}
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True)
-
-
-def _try_ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], capture_output=True, check=False)
-
-
-def addresses_of_bridge(cluster: str) -> Addresses | None:
-    """Read a cluster's numbers back from its bridge, for a teardown that has lost the state folder."""
-    show = ["ip", "-json", "-4", "address", "show", "dev", bridge_name(cluster)]
+def addresses_of_link(cluster: str) -> Addresses | None:
+    """Read a cluster's numbers back from the host's cable, for a teardown that has lost the state folder."""
+    show = ["ip", "-json", "-4", "address", "show", "dev", link_name(cluster)]
     told = subprocess.run(show, capture_output=True, check=False)
     if told.returncode != 0:
         return None
     local = [entry["local"] for link in json.loads(told.stdout) for entry in link.get("addr_info", ())]
     return Addresses(slot=slot_of(local[0])) if local else None
+
+
+def _ip(*arguments: str, inside: int | None = None) -> None:
+    enter = [] if inside is None else ["nsenter", "--target", str(inside), "--net"]
+    subprocess.run([*enter, "ip", *arguments], capture_output=True, text=True, check=True)
+
+
+def _try_ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], capture_output=True, check=False)

@@ -70,6 +70,14 @@ class Node:
             raise NodeError(f"{' '.join(command)} on {self.name}: {done.stderr.strip()}")
         return done.stdout
 
+    def runtime_answers(self) -> bool:
+        """Tell whether containerd is up."""
+        try:
+            self.exec(["ctr", "version"])
+        except NodeError:
+            return False
+        return True
+
     def load_image(self, tar: Path) -> None:
         """Import an OCI tar, so that pods with its image name start without a registry."""
         # By standard input: the tar need not be visible inside the node.

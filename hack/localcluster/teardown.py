@@ -13,12 +13,12 @@ from localcluster import addresses, cgroups, controlplane, network, node, proces
 def down(state_dir: Path) -> None:
     """Leave nothing of a cluster behind but its logs."""
     cluster = addresses.cluster_id(state_dir)
-    numbers = addresses.load(state_dir) or (network.addresses_of_bridge(cluster) if _has_ip() else None)
+    numbers = addresses.load(state_dir) or (network.addresses_of_link(cluster) if _has_ip() else None)
     for part in sorted({found.part for found in processes.find(cluster) if found.part.startswith("node-")}):
         node.kill(cluster, part)
-    processes.stop(cluster)
     if _has_ip():
         network.remove(cluster, numbers)
+    processes.stop(cluster)
     for group in cgroups.existing(node.cgroup_prefix(cluster)):
         cgroups.remove(group)
     for folder in sorted((state_dir / "nodes").glob("*")):
