@@ -54,7 +54,7 @@ def test_the_engine_that_the_operator_writes_beside_engine_ref_is_read() -> None
         ("lora.rank", 8, "lora.rank: there is no such field"),
         ("lora.lora_alpha", 8, "lora.lora_alpha: there is no such field; did you mean loraAlpha?"),
         ("lora.targetModule", ["q_proj"], "lora.targetModule: there is no such field; did you mean targetModules?"),
-        ("trainning", {}, "trainning: there is no such field; did you mean training?"),
+        ("trainning", {}, "trainning: there is no such field; did you mean training?"),  # codespell:ignore trainning
         ("training.learningRate", 0.1, "training.learningRate: Input should be a valid string"),
         ("training.learningRate", "0", "training.learningRate: must be above 0"),
         ("training", {"maxSteps": 1, "numTrainEpochs": 1}, "training: give numTrainEpochs or maxSteps, not both"),
