@@ -57,6 +57,13 @@ async def test_an_adapter_is_fetched_verified_loaded_and_answers(world: World) -
         assert {stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()} == {0o644}
         assert {file.name for file in path.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
         assert await pod.is_ready()
+        # Nothing but the files is asked of the Hub, each once.
+        asked = [record.path for record in world.hub.requests if "/_lfs/" not in record.path]
+        assert sorted(path.rpartition("/")[2] for path in asked) == [
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "config.json",
+        ]
 
 
 async def test_a_restarted_engine_is_refilled_from_disk_with_the_hub_away(world: World) -> None:
@@ -155,6 +162,25 @@ async def test_what_the_agent_did_not_load_is_left_alone(world: World, tmp_path:
         await pod.push()
         await pod.gone(entry.engine_name)
         assert world.engine.adapters.keys() == {"by-hand"}
+
+
+async def test_an_agent_that_lost_its_memory_still_unloads_what_lies_in_its_volume(world: World) -> None:
+    entry = world.entry()
+    pod = world.pod()
+    async with pod.run():
+        await pod.push(entry)
+        await pod.reaches(entry.engine_name, State.LOADED)
+    for file in (pod.volume / ".state").iterdir():
+        file.unlink()
+    async with pod.run():
+        looks = len(world.engine.requests)
+        await pod.until(lambda _: len(world.engine.requests) > looks + 10)
+        # Unknown is not absent.
+        assert world.engine.adapters.keys() == {entry.engine_name}
+        await pod.push()
+        await pod.gone(entry.engine_name)
+        assert not world.engine.adapters
+        assert not (pod.volume / entry.digest.removeprefix("sha256:")).exists()
 
 
 async def test_a_restarted_agent_tells_at_once_what_the_engine_has_and_loads_nothing_again(world: World) -> None:

@@ -38,7 +38,7 @@ class Agent:
 async def serve(settings: Settings, *, host: str | None = None, port: int = PORT) -> AsyncIterator[Agent]:
     """Run an agent while the context is open; `host` None is every address, `port` 0 a free one."""
     async with contextlib.AsyncExitStack() as stack:
-        # The engine is on loopback: no proxy, and no connection kept that it may have closed. The Hub may be behind one.
+        # The engine is on loopback: no proxy, and no connection kept that it may have closed.
         connector = aiohttp.TCPConnector(force_close=True)
         engine_session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         hub_session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))

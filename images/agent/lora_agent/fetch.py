@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from lora_agent.base import Known
-from lora_agent.disk import Disk, NoSpace, hex_of
+from lora_agent.disk import Disk, NoSpace, hex_of, sync
 from lora_agent.hub import Hub
 from lora_agent.setback import Ends, Trouble
 from lora_operator import adapter
@@ -39,6 +39,7 @@ class Fetcher:
                 if not verdict.servable:
                     unknown = verdict.compatible == "Unknown"
                     raise Trouble(verdict.reason, verdict.message(), ends=Ends.REFUSED if unknown else Ends.CONTENT)
+                await asyncio.to_thread(sync, place)
                 self.disk.publish(place, digest_hex)
         except NoSpace as error:
             raise Trouble(NO_SPACE, str(error), ends=Ends.REFUSED) from error

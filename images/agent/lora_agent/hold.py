@@ -159,6 +159,10 @@ class Holder:
             work.forget_setbacks(Step.LOAD, Step.PROBE)
             work.engine_version = None
         work.life, work.view = life, view
+        for name, root in view.adapters.items():
+            # Ours by its place, should the memory of it be lost: else it would never be unloaded.
+            if name not in work.hexes and (digest_hex := self._disk.digest_at(root)) is not None:
+                work.hexes[name] = digest_hex
         work.forget_outdated(self._disk)
         if view.health is Health.UP and work.engine_version is None:
             work.engine_version = await self._engine.version()

@@ -1,7 +1,7 @@
 """The Hub as the agent needs it: one file at one pinned commit, streamed to disk and hashed on the way.
 
-Addresses and headers are `huggingface_hub`'s own; the transfer is aiohttp's, for it can be cancelled and never writes
-a byte more than was reserved. Plain HTTP (LFS), so no Xet cache on a read-only root file system.
+Addresses are `huggingface_hub`'s own; the transfer is aiohttp's, for it can be cancelled and never writes a byte
+more than was reserved. Plain HTTP (LFS), so no Xet cache on a read-only root file system.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 from huggingface_hub import hf_hub_url
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # its __init__ has no __all__
 
 from lora_agent.bodies import read_up_to
 from lora_agent.setback import Ends, Trouble
@@ -85,8 +85,9 @@ async def _write(response: aiohttp.ClientResponse, into: Path, *, limit: int) ->
 
 
 def _headers(token: str | None) -> dict[str, str]:
-    # False: never a token of the environment, that belongs to nobody's adapter.
-    return build_hf_headers(token=token or False, library_name="lora-operator")
+    # Not huggingface_hub's build_hf_headers: it asks the Hub something first, and blocks the loop meanwhile.
+    headers = {"User-Agent": f"lora-operator-agent/{version('lora-operator')}"}
+    return headers | {"Authorization": f"Bearer {token}"} if token else headers
 
 
 async def _raise_for(response: aiohttp.ClientResponse, *, where: str, token: str | None) -> None:
