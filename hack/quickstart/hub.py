@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 from huggingface_hub import HfApi, constants
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 START_SECONDS = 60.0
 PORTS = (9900, 9901)
@@ -59,6 +60,7 @@ def stop(state_dir: Path) -> None:
 def publish(url: str, repo: str, folder: Path, *, token: str) -> str:
     """Upload a folder as a public model repository; return the commit. The same content makes no new commit."""
     constants.HF_HUB_DISABLE_XET = True  # the server has no Xet storage, and the client would not ask
+    disable_progress_bars()
     api = HfApi(endpoint=url, token=token)
     api.create_repo(repo, exist_ok=True)
     return api.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"Add {repo}").oid

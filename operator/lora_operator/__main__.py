@@ -25,7 +25,7 @@ def main() -> int:
         registry=registry(program.watching, start=program.start, stop=program.stop),
         standalone=True,
         # kopf would ask who the user is, and a numeric user in a container has no name.
-        identity="lora-operator",  # type: ignore[arg-type] - a NewType that kopf keeps private
+        identity="lora-operator",  # type: ignore[arg-type]  # a NewType that kopf keeps private
         clusterwide=not settings.watch_namespaces,
         namespaces=settings.watch_namespaces,
     )

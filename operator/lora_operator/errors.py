@@ -38,3 +38,7 @@ class FieldConflictError(Exception):
     def __init__(self, details: str) -> None:
         super().__init__(details)
         self.details = details
+
+
+class ChangedError(Exception):
+    """The object of a write is gone, or not the one that the pass had read: the pass starts over."""

@@ -11,8 +11,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from kubernetes.aio.client.exceptions import ApiException
+
 from lora_operator import metrics
-from lora_operator.errors import Blocked, Waiting
+from lora_operator.errors import Blocked, ChangedError, Waiting
 from lora_operator.labels import Key
 from lora_operator.workqueue import WorkQueue
 
@@ -75,15 +77,17 @@ class Controller:
             self.queue.forget(key)
             self.queue.add(key, after=BLOCKED_RETRY)
             return "blocked"
+        except ChangedError as changed:
+            self.queue.retry(key)
+            logger.info("pass starts over: %s", changed, extra={"controller": self.name, "key": str(key)})
+            return "requeue"
         except Exception as error:
-            delay = self.queue.retry(key)
+            extra = {"controller": self.name, "key": str(key), "retry": self.queue.retry(key)}
             metrics.RECONCILE_ERRORS.labels(self.name).inc()
-            logger.warning(
-                "pass failed: %s",
-                error,
-                exc_info=error,
-                extra={"controller": self.name, "key": str(key), "retry": delay},
-            )
+            if isinstance(error, ApiException):
+                logger.warning("the apiserver answers %s: %s", error.status, error.body, extra=extra)
+            else:
+                logger.warning("pass failed: %s", error, exc_info=error, extra=extra)
             return "error"
         self.queue.forget(key)
         if after is None:

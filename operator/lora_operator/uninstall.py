@@ -7,16 +7,17 @@ as they are: they go on serving what they hold.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from typing import Final
 
 import click
-from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator import logs
 from lora_operator.clients import kube as kube_client
 from lora_operator.clients.kube import ADAPTERS, DEPLOYMENTS, ENGINES, TRAINING_JOBS, Kube
+from lora_operator.errors import ChangedError
 from lora_operator.finalizing import without_finalizer
 
 logger = logging.getLogger(__name__)
@@ -72,11 +73,8 @@ async def _let_go(kube: Kube) -> None:
         for obj in (await kube.list(resource)).items:
             if (body := without_finalizer(obj)) is None:
                 continue
-            try:
-                await kube.apply(body)
-            except ApiException as error:
-                if error.status not in {404, 409}:
-                    raise
+            with contextlib.suppress(ChangedError):  # it went by itself
+                await kube.apply(body, last=True)
             logger.info("let go of %s %s/%s", resource.kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
 
 

@@ -15,7 +15,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator import labels, metrics
-from lora_operator.errors import FieldConflictError
+from lora_operator.errors import ChangedError, FieldConflictError
 
 Object = dict[str, Any]
 TIMEOUT: Final = 30
@@ -97,11 +97,13 @@ class Kube:
                 return Listing(items, version)
             query["continue"] = more
 
-    async def apply(self, obj: Object, *, subresource: str | None = None, force: bool = True) -> Object:
-        """Server-side apply as our field manager.
+    async def apply(
+        self, obj: Object, *, subresource: str | None = None, force: bool = True, last: bool = False
+    ) -> Object:
+        """Server-side apply as our field manager. With `last`, the object may go by it: the answer is not taken in.
 
         An object with `metadata.uid` is never made anew. Raises FieldConflictError where `force` is off and another
-        manager holds a field.
+        manager holds a field, and ChangedError where the object is gone, or not the one that was read.
         """
         metadata = obj["metadata"]
         path = BY_KIND[obj["kind"]].path(metadata.get("namespace"), metadata["name"], subresource)
@@ -111,8 +113,10 @@ class Kube:
         except ApiException as error:
             if error.status == 409 and (details := _field_conflict(error)):
                 raise FieldConflictError(details) from error
+            if error.status in {404, 409}:
+                raise ChangedError(f"{obj['kind']} {metadata['name']} went or changed meanwhile") from error
             raise
-        if BY_KIND[obj["kind"]] in WATCHED:
+        if BY_KIND[obj["kind"]] in WATCHED and not last:
             self._saw(written)
         return written
 
