@@ -12,9 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from localcluster.progress import console
+from localcluster.progress import console, counted, step
 from localcluster.recipes import Recipe
 
 OLDEST_GO = (1, 26)
@@ -51,22 +49,17 @@ def build(recipe: Recipe, *, binaries: list[str], go: Path, into: Path) -> None:
     flags = ["-trimpath", "-buildvcs=false", "-tags", recipe.tags, "-ldflags", recipe.ldflags]
     environment = {**os.environ, "CGO_ENABLED": "1" if recipe.cgo else "0", "GOWORK": "off"}
     listing = [str(go), "list", "-deps", *flags, "-f", "{{if .Stale}}{{.ImportPath}}{{end}}", *packages]
-    console.print(f"fetching the sources of {', '.join(binaries)}")
-    stale = _run(listing, recipe.folder, environment).split()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left:"), TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task(f"building {recipe.name} (packages)", total=len(stale))
-        command = ["nice", str(go), "build", "-v", *flags, "-o", f"{into}/", *packages]
-        with subprocess.Popen(
-            command, cwd=recipe.folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-        ) as process:
-            said: list[str] = []
-            for line in process.stderr or ():
-                said.append(line)
-                progress.advance(bar)
-        progress.update(bar, completed=len(stale))
-        if process.returncode != 0:
-            raise BuildError(f"building {recipe.name} failed:\n{''.join(said[-30:])}")
+    with step(f"fetching the sources of {', '.join(binaries)}"):
+        stale = _run(listing, recipe.folder, environment).split()
+    command = ["nice", str(go), "build", "-v", *flags, "-o", f"{into}/", *packages]
+    said: list[str] = []
+    with subprocess.Popen(
+        command, cwd=recipe.folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        for line in counted(process.stderr or (), f"building {recipe.name} (packages)", total=len(stale)):
+            said.append(line)  # noqa: PERF402 - what was said until a failure is wanted too
+    if process.returncode != 0:
+        raise BuildError(f"building {recipe.name} failed:\n{''.join(said[-30:])}")
     for binary in binaries:
         made = into / _output_name(recipe.packages[binary])
         made.rename(into / binary)

@@ -70,6 +70,8 @@ def _build(recipe: Recipe, binaries: list[str]) -> None:
             return
         debian.ensure(*recipe.debian)
         go = gotool.find_go(cache_root())
+        for abandoned in folder.glob(".partial-*"):
+            shutil.rmtree(abandoned)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
             gotool.build(recipe, binaries=missing, go=go, into=Path(partial))
             for binary in missing:

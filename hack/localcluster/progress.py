@@ -1,10 +1,15 @@
-"""Says what a long step is doing and how long it took, on a terminal and in a log alike."""
+"""Says what a long step is doing, how far it is and how long it took, on a terminal and in a log alike."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+LOG_EVERY_SECONDS = 30.0
 
 console = Console(stderr=True, highlight=False)
 
@@ -13,6 +18,24 @@ console = Console(stderr=True, highlight=False)
 def step(what: str) -> Iterator[None]:
     """Show a step while it runs, then its time."""
     began = time.monotonic()
+    if not console.is_terminal:
+        console.print(f"  {what} ...")
     with console.status(f"{what} ..."):
         yield
     console.print(f"  [green]done[/] {what} [dim]({time.monotonic() - began:.1f} s)[/]")
+
+
+def counted(items: Iterable[Item], what: str, *, total: int) -> Iterator[Item]:
+    """Pass items on while showing how many of them there were and how long the rest should take."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left:"), TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task(what, total=total)
+        began = last = time.monotonic()
+        for number, item in enumerate(items, start=1):
+            yield item
+            progress.advance(bar)
+            now = time.monotonic()
+            if not console.is_terminal and now - last > LOG_EVERY_SECONDS:
+                last, left = now, (now - began) / number * (total - number)
+                console.print(f"  {what}: {number} of {total}, about {left:.0f} s left")
+        progress.update(bar, completed=total)

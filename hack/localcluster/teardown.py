@@ -25,6 +25,7 @@ def down(state_dir: Path) -> None:
         node.remove_state(folder)
     (state_dir / "cluster.json").unlink(missing_ok=True)
     controlplane.stop(state_dir)
+    controlplane.sweep()
 
 
 def _has_ip() -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from localcluster import ControlPlane, audit, controlplane, processes
 from localcluster import control_plane as running_control_plane
+from localcluster.cluster import write_env
 
 
 def kubectl_as(plane: ControlPlane, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -114,3 +115,13 @@ def test_a_part_that_dies_at_its_start_is_told_with_its_log(tmp_path: Path, monk
         running_control_plane(tmp_path),
     ):
         pytest.fail("it must not start")
+
+
+def test_the_env_file_points_a_shell_at_it(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state of mine"
+    with running_control_plane(state_dir):
+        env = write_env(state_dir, {"HF_ENDPOINT": "http://10.1.2.3:80"})
+        script = 'source "$0" && kubectl get namespace default -o name && helm list -q && echo "$HF_ENDPOINT"'
+        clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        told = subprocess.run(["bash", "-c", script, str(env)], env=clean, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["namespace/default", "http://10.1.2.3:80"]
