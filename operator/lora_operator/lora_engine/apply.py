@@ -11,7 +11,8 @@ from typing import Any, Final
 from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator.errors import FieldConflictError
-from lora_operator.labels import FINALIZER, Key, key_of
+from lora_operator.finalizing import with_finalizer
+from lora_operator.labels import Key, key_of
 from lora_operator.lora_engine import adoption
 from lora_operator.lora_engine.adoption import Record
 from lora_operator.lora_engine.manifests import shard_object
@@ -63,16 +64,9 @@ async def write_shards(manifest: Manifest, observed: Observed, world: World) -> 
             world.wake(Key("LoRAAdapter", owner.namespace, owner.name))
 
 
-async def set_finalizers(observed: Observed, world: World, *finalizers: str) -> None:
-    """Make these our finalisers of the LoRAEngine."""
-    identity = {name: observed.obj["metadata"][name] for name in ("name", "namespace", "uid")}
-    header = {name: observed.obj[name] for name in ("apiVersion", "kind")}
-    await world.kube.apply({**header, "metadata": identity | {"finalizers": list(finalizers)}})
-
-
 async def _hold(observed: Observed, world: World) -> None:
-    if FINALIZER not in observed.engine.metadata.finalizers:
-        await set_finalizers(observed, world, FINALIZER)
+    if (obj := with_finalizer(observed.obj)) is not None:
+        await world.kube.apply(obj)
 
 
 async def _write_record(record: Record, observed: Observed, world: World) -> None:

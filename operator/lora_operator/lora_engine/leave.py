@@ -14,8 +14,9 @@ from typing import Final
 from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator.errors import FieldConflictError
-from lora_operator.labels import FINALIZER, key_of
-from lora_operator.lora_engine.apply import set_finalizers, write_shards
+from lora_operator.finalizing import without_finalizer
+from lora_operator.labels import key_of
+from lora_operator.lora_engine.apply import write_shards
 from lora_operator.lora_engine.manifests import release_patch
 from lora_operator.lora_engine.observed import Observed
 from lora_operator.lora_engine.ownership import is_ours
@@ -29,7 +30,8 @@ AGAIN_SECONDS: Final = 2.0
 async def leave(observed: Observed, world: World) -> float | None:
     """Take the next steps of leaving; return the seconds after which to come again, None when it is done."""
     engine = observed.engine
-    if FINALIZER not in engine.metadata.finalizers or engine.metadata.deletion_timestamp is None:
+    released = without_finalizer(observed.obj)
+    if released is None or engine.metadata.deletion_timestamp is None:
         return None
     deadline = engine.metadata.deletion_timestamp + timedelta(seconds=world.settings.cleanup_seconds)
     over = world.now() >= deadline
@@ -44,7 +46,7 @@ async def leave(observed: Observed, world: World) -> float | None:
         return AGAIN_SECONDS
     if left:
         await world.recorder.say(observed.obj, "Warning", "CleanupIncomplete", f"left behind: {'; '.join(left)}")
-    await set_finalizers(observed, world)
+    await world.kube.apply(released)
     world.bases.pop(engine.key, None)
     world.access.pop(engine.key, None)
     return None
