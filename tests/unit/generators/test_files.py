@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from generators import api_docs, crds, files
+from generators import api_docs, chart, crds, files
 from generators.files import settle
 
 
-@pytest.mark.parametrize("generated", [crds.files, api_docs.files], ids=["crds", "docs"])
+@pytest.mark.parametrize("generated", [crds.files, api_docs.files, chart.files], ids=["crds", "docs", "chart"])
 def test_nothing_generated_is_out_of_date(generated: object) -> None:
     assert callable(generated)
     assert settle(generated(), check=True) == 0
