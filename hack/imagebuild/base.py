@@ -4,6 +4,7 @@ Everything stands on it: our Dockerfiles name it in FROM, the engine's pods run 
 made inside it. Where a registry can be reached nobody needs this: the Dockerfiles are ordinary ones.
 """
 
+import os
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,11 @@ def _words_of_settings(file: Path) -> list[str]:
 
 
 def _build(partial: Path) -> None:
+    if os.geteuid() != 0:
+        raise PermissionError(
+            "making a root file system needs root; without it, build the images with docker or podman from "
+            "images/*/Dockerfile, and install the chart on any cluster"
+        )
     debian.ensure("debootstrap")
     with progress.step(f"building the base: Debian {SUITE} with Python, by debootstrap", estimate="1 minute"):
         # In a mount namespace of its own, so that no mount of debootstrap's can outlive it.

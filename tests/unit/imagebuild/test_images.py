@@ -79,6 +79,13 @@ def test_without_apt_the_base_comes_from_debian(tmp_path: Path) -> None:
     assert base.mirror(tmp_path) == base.DEFAULT_MIRROR
 
 
+def test_without_root_the_way_around_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(PermissionError, match="docker or podman"):
+        base.ensure()
+
+
 def test_an_archive_names_its_image_and_keeps_the_files_times(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
