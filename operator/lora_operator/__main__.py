@@ -6,7 +6,7 @@ import sys
 
 import kopf
 
-from lora_operator import logs
+from lora_operator import logs, trust
 from lora_operator.handlers import registry
 from lora_operator.program import Program
 from lora_operator.settings import Settings
@@ -15,6 +15,7 @@ from lora_operator.settings import Settings
 def main() -> int:
     """Run the operator until it is told to stop."""
     try:
+        trust.extend_from_environment()
         settings = Settings.from_environment()
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging needs the settings first

@@ -24,9 +24,7 @@ class Settings:
     image_pull_secrets: tuple[str, ...] = ()
     """Names of image pull secrets for pods of ours, comma-separated; they must be in the pod's namespace."""
     pod_env: str = "[]"
-    """JSON list of env entries (name, value) that agents and trainers get: HF_ENDPOINT, proxies, ..."""
-    ca_bundle: str = ""
-    """PEM certificates that agents and trainers trust besides the public ones."""
+    """JSON list of env entries (name, value) that agents and trainers get: HF_ENDPOINT, proxies, LORA_CA_BUNDLE, ..."""
     trainer_env: str = "[]"
     """JSON list of further env entries for every trainer pod."""
     trainer_volumes: str = "[]"

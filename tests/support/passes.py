@@ -32,7 +32,6 @@ def make_observed(engine: Object | None = None, deployment: Object | None = None
         "holders": {},
         "tokens": {},
         "defaults": DEFAULTS,
-        "ca_bundle": "",
     }
     return Observed(
         engine=LoRAEngine.model_validate(obj),
@@ -48,7 +47,7 @@ def carried_out(observed: Observed, todo: Plan, **given: Any) -> Observed:
     record = todo.stamp or todo.record
     written = [shard_object(observed.engine, shard) for shard in (todo.manifest.writes if todo.manifest else ())]
     if record is not None and (todo.write_record or todo.stamp):
-        written.append(adoption.config_map(observed.engine, record, ca_bundle=observed.ca_bundle))
+        written.append(adoption.config_map(observed.engine, record))
     config_maps |= {obj["metadata"]["name"]: obj for obj in written}
     deployment = observed.deployment
     if deployment is not None and todo.apply and todo.record is not None:
@@ -57,7 +56,7 @@ def carried_out(observed: Observed, todo: Plan, **given: Any) -> Observed:
         "config_maps": config_maps,
         "secret": secret_object(observed.engine, todo.secret) if todo.secret is not None else observed.secret,
     }
-    kept = {name: getattr(observed, name) for name in ("pods", "reports", "holders", "tokens", "defaults", "ca_bundle")}
+    kept = {name: getattr(observed, name) for name in ("pods", "reports", "holders", "tokens", "defaults")}
     return make_observed(observed.obj, deployment, **(kept | values | given))
 
 

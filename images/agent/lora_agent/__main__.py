@@ -10,7 +10,8 @@ import sys
 
 from lora_agent import logs
 from lora_agent.app import serve
-from lora_agent.settings import Settings, SettingsError
+from lora_agent.settings import Settings
+from lora_operator import trust
 
 _log = logging.getLogger("lora_agent")
 
@@ -29,8 +30,9 @@ def main() -> int:
     """Run the agent; 64 where its environment is not as it should be."""
     logs.set_up()
     try:
+        trust.extend_from_environment()
         settings = Settings.from_environment(os.environ)
-    except SettingsError as error:
+    except ValueError as error:
         _log.error("the settings can't be read", extra={"problem": str(error)})
         return 64
     asyncio.run(_run(settings))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -41,7 +42,9 @@ async def serve(settings: Settings, *, host: str | None = None, port: int = PORT
         # The engine is on loopback: no proxy, and no connection kept that it may have closed.
         connector = aiohttp.TCPConnector(force_close=True)
         engine_session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        hub_session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
+        # aiohttp's own context is as old as its import, and knows of no certificates that were added since.
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
+        hub_session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, trust_env=True))
         disk = Disk(settings.adapters_path, budget=settings.adapters_size)
         secret = Secret(settings.secret_path)
         tls = ServerTls()

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from lora_operator import trust
 from lora_operator.protocol.training import (
     DATA_PATH,
     SPEC_PATH,
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _attempt(options: Options) -> Result:
     try:
+        trust.extend_from_environment()
         return train(spec.read(options.spec), spec.identity_from_env(), options)
     except Refusal as refusal:
         log.say(f"{refusal.reason}: {refusal}")

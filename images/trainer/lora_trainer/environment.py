@@ -1,7 +1,7 @@
 """What must be settled in the process before torch and the Hub's libraries are imported: threads and noise.
 
 What the operator or a person has set stays as it is. HF_ENDPOINT, HF_HUB_DISABLE_XET (needed where the endpoint speaks
-no Xet), proxies and CA bundles are read by the libraries themselves.
+no Xet) and proxies are read by the libraries themselves, CA bundles by `lora_operator.trust`.
 """
 
 from __future__ import annotations

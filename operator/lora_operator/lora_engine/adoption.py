@@ -63,11 +63,10 @@ def make(
     return Record(inputs=inputs, image=image, patch=patch)
 
 
-def config_map(engine: LoRAEngine, record: Record, *, ca_bundle: str) -> Object:
-    """Return the ConfigMap that keeps the record, and the certificates that the agent trusts."""
+def config_map(engine: LoRAEngine, record: Record) -> Object:
+    """Return the ConfigMap that keeps the record."""
     obj = manifests.beside(engine, "ConfigMap", manifests.adoption_name(engine.metadata.name))
-    data = {RECORD_KEY: record.model_dump_json(by_alias=True)}
-    return obj | {"data": data | ({manifests.CA_KEY: ca_bundle} if ca_bundle else {})}
+    return obj | {"data": {RECORD_KEY: record.model_dump_json(by_alias=True)}}
 
 
 def live_image(deployment: Object) -> str | None:

@@ -70,7 +70,7 @@ async def _hold(observed: Observed, world: World) -> None:
 
 
 async def _write_record(record: Record, observed: Observed, world: World) -> None:
-    obj = adoption.config_map(observed.engine, record, ca_bundle=observed.ca_bundle)
+    obj = adoption.config_map(observed.engine, record)
     await world.kube.apply(obj)
 
 

@@ -24,8 +24,6 @@ AGENT: Final = "lora-agent"
 AGENT_UID: Final = 10001
 ENGINE_API_KEY: Final = "engine-api-key"
 """The key of the engine's Secret, and the file, that holds the API key of the engine itself."""
-CA_KEY: Final = "ca.crt"
-CA_MOUNT_PATH: Final = "/etc/lora-agent/ca"
 _API_KEY_MOUNT_PATH: Final = "/etc/lora-agent/engine"
 
 
@@ -37,7 +35,6 @@ class Defaults:
     resources: Object
     env: tuple[Object, ...] = ()
     image_pull_secrets: tuple[str, ...] = ()
-    has_ca_bundle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +51,7 @@ class Injection:
 def injection(engine: LoRAEngine, workload: Workload, *, image: str, defaults: Defaults) -> Injection:
     """Return what the engine's pods are to get."""
     name = engine.metadata.name
-    volumes = _volumes(name, engine, workload, defaults)
+    volumes = _volumes(name, engine, workload)
     env = [{"name": vllm.RUNTIME_UPDATES, "value": "True"}] if workload.runtime_updates else []
     return Injection(
         agent=_agent(engine, workload, image=image, defaults=defaults),
@@ -146,7 +143,7 @@ def _agent(engine: LoRAEngine, workload: Workload, *, image: str, defaults: Defa
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumeMounts": _agent_mounts(workload, defaults),
+        "volumeMounts": _agent_mounts(workload),
     }
 
 
@@ -169,13 +166,11 @@ def _agent_env(engine: LoRAEngine, workload: Workload, defaults: Defaults) -> li
         {"name": "LORA_AGENT_POD_UID", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
     ]
-    if defaults.has_ca_bundle:
-        env.append({"name": "SSL_CERT_FILE", "value": f"{CA_MOUNT_PATH}/{CA_KEY}"})
     taken = {entry["name"] for entry in env}
     return env + [entry for entry in defaults.env if entry["name"] not in taken]
 
 
-def _agent_mounts(workload: Workload, defaults: Defaults) -> list[Object]:
+def _agent_mounts(workload: Workload) -> list[Object]:
     mounts: list[Object] = [
         {"mountPath": door.ADAPTERS_PATH, "name": "lora-adapters"},
         {"mountPath": manifest.MOUNT_PATH, "name": "lora-manifest", "readOnly": True},
@@ -186,12 +181,10 @@ def _agent_mounts(workload: Workload, defaults: Defaults) -> list[Object]:
         mounts.append(workload.base_mount | {"name": "lora-base", "readOnly": True})
     if workload.api_key and workload.api_key.secret:
         mounts.append({"mountPath": _API_KEY_MOUNT_PATH, "name": "lora-engine-key", "readOnly": True})
-    if defaults.has_ca_bundle:
-        mounts.append({"mountPath": CA_MOUNT_PATH, "name": "lora-ca", "readOnly": True})
     return mounts
 
 
-def _volumes(name: str, engine: LoRAEngine, workload: Workload, defaults: Defaults) -> list[Object]:
+def _volumes(name: str, engine: LoRAEngine, workload: Workload) -> list[Object]:
     limit = amount(engine.spec.agent.adapters_size) * 11 // 10
     volumes: list[Object] = [
         {"name": "lora-adapters", "emptyDir": {"sizeLimit": str(int(limit))}},
@@ -205,8 +198,6 @@ def _volumes(name: str, engine: LoRAEngine, workload: Workload, defaults: Defaul
     if workload.api_key and workload.api_key.secret:
         items = [{"key": workload.api_key.key, "path": ENGINE_API_KEY}]
         volumes.append({"name": "lora-engine-key", "secret": {"secretName": workload.api_key.secret, "items": items}})
-    if defaults.has_ca_bundle:
-        volumes.append({"name": "lora-ca", "configMap": {"name": adoption_name(name), "optional": True}})
     return volumes
 
 

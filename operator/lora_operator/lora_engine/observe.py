@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import certifi
-
 from lora_operator import labels
 from lora_operator.api import LoRAEngine
 from lora_operator.clients.kube import ADAPTERS, CONFIG_MAPS, DEPLOYMENTS, SECRETS, SERVICES
@@ -43,7 +41,6 @@ async def observe(engine: LoRAEngine, obj: Object, world: World) -> Observed:
         holders=await _holders(key, shards_in(key.name, config_maps), world),
         tokens=world.credentials,
         defaults=defaults_of(world.settings),
-        ca_bundle=_trusted(world.settings),
     )
 
 
@@ -54,7 +51,6 @@ def defaults_of(settings: Settings) -> Defaults:
         resources=json.loads(settings.agent_resources),
         env=tuple(json.loads(settings.pod_env)),
         image_pull_secrets=settings.image_pull_secrets,
-        has_ca_bundle=bool(settings.ca_bundle),
     )
 
 
@@ -83,8 +79,3 @@ async def _holders(key: Key, shards: Mapping[int, Shard | None], world: World) -
         if live is not None and live["metadata"]["uid"] == owner.uid:
             holders[owner.uid] = None
     return holders
-
-
-def _trusted(settings: Settings) -> str:
-    """Return the certificates that agents trust: OpenSSL takes one file, so the public ones are in it."""
-    return f"{certifi.contents()}\n{settings.ca_bundle}" if settings.ca_bundle else ""

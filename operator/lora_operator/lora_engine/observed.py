@@ -36,7 +36,6 @@ class Observed:
     holders: Holders
     tokens: Mapping[str, str]
     defaults: Defaults
-    ca_bundle: str
 
     @property
     def record(self) -> Record | None:

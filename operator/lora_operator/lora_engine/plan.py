@@ -137,6 +137,6 @@ def _open_api_key(workload: Workload, observed: Observed) -> str | None:
 
 
 def _record_differs(observed: Observed, record: Record) -> bool:
-    wanted = adoption.config_map(observed.engine, record, ca_bundle=observed.ca_bundle)
+    wanted = adoption.config_map(observed.engine, record)
     present = observed.config_maps.get(wanted["metadata"]["name"])
     return present is None or present.get("data") != wanted["data"]

@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import certifi
 from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator import labels, progress_certificate
@@ -17,7 +16,6 @@ from lora_operator.labels import Key
 from lora_operator.lora_training_job import manifests
 from lora_operator.lora_training_job.manifests import Pins
 from lora_operator.lora_training_job.observed import Observed
-from lora_operator.lora_training_job.trainer_pod import Trust
 from lora_operator.world import World
 
 Object = dict[str, Any]
@@ -45,11 +43,8 @@ async def thaw(observed: Observed, world: World) -> Frozen | None:
 async def freeze(observed: Observed, pins: Pins, world: World) -> Frozen:
     """Write down everything that this training is."""
     settings = world.settings
-    trust = Trust(
-        progress_ca=(await progress_certificate.authority(world)).certificate if settings.progress_url else "",
-        bundle=f"{certifi.contents()}\n{settings.ca_bundle}" if settings.ca_bundle else "",
-    )
-    body = manifests.frozen(observed.job, observed.engine, pins, settings=settings, trust=trust)
+    progress_ca = (await progress_certificate.authority(world)).certificate if settings.progress_url else ""
+    body = manifests.frozen(observed.job, observed.engine, pins, settings=settings, progress_ca=progress_ca)
     return _frozen(await world.kube.apply(body))
 
 

@@ -56,7 +56,7 @@ def run_name(job: LoRATrainingJob) -> str:
 
 
 def frozen(
-    job: LoRATrainingJob, engine: LoRAEngine | None, pins: Pins, *, settings: Settings, trust: trainer_pod.Trust
+    job: LoRATrainingJob, engine: LoRAEngine | None, pins: Pins, *, settings: Settings, progress_ca: str
 ) -> Object:
     """Return the ConfigMap that holds everything that this training is, as of now."""
     resolved = Resolved(
@@ -64,10 +64,9 @@ def frozen(
     )
     data = {
         trainer_pod.SPEC_KEY: _json(frozen_spec(job, engine, pins)),
-        JOB_KEY: _json(_job(job, settings, trust)),
+        JOB_KEY: _json(_job(job, settings, progress_ca)),
         RESOLVED_KEY: _json(_dumped(resolved)),
-        trainer_pod.PROGRESS_CA_KEY: trust.progress_ca,
-        trainer_pod.CA_BUNDLE_KEY: trust.bundle,
+        trainer_pod.PROGRESS_CA_KEY: progress_ca,
     }
     return _owned(job, "v1", "ConfigMap") | {"data": {name: text for name, text in data.items() if text}}
 
@@ -120,7 +119,7 @@ def adapter(job: LoRATrainingJob, *, commit: str) -> Object:
     return {"apiVersion": labels.API_VERSION, "kind": "LoRAAdapter", "metadata": metadata, "spec": spec}
 
 
-def _job(job: LoRATrainingJob, settings: Settings, trust: trainer_pod.Trust) -> Object:
+def _job(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> Object:
     rules: list[Object] = [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {"action": "Ignore", "onExitCodes": _exits(ExitCode.PREEMPTED)},
@@ -135,7 +134,7 @@ def _job(job: LoRATrainingJob, settings: Settings, trust: trainer_pod.Trust) -> 
             "podFailurePolicy": {"rules": rules},
             "template": {
                 "metadata": metadata,
-                "spec": trainer_pod.pod(job, run_name(job), settings=settings, trust=trust),
+                "spec": trainer_pod.pod(job, run_name(job), settings=settings, progress_ca=progress_ca),
             },
         }
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 from lora_operator.api.lora_training_job import LoRATrainingJob
@@ -16,7 +15,6 @@ Object = dict[str, Any]
 
 SPEC_KEY: Final = "spec.json"
 PROGRESS_CA_KEY: Final = "progress-ca.crt"
-CA_BUNDLE_KEY: Final = "ca-bundle.crt"
 """Keys of the ConfigMap that the pod mounts."""
 MOUNT: Final = "/etc/lora-train"
 TOKEN_FOLDER, TOKEN_FILE = training.PROGRESS_TOKEN_PATH.rsplit("/", 1)
@@ -26,16 +24,7 @@ GRACE_SECONDS: Final = 45
 """From SIGTERM to SIGKILL: enough to publish what is trained, short enough for a namespace to go within a minute."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trust:
-    """Certificates that trainers are given; empty where there is nothing to give."""
-
-    progress_ca: str = ""
-    bundle: str = ""
-    """Public ones and those that the operator was installed with: what OpenSSL takes is one file."""
-
-
-def pod(job: LoRATrainingJob, config_map: str, *, settings: Settings, trust: Trust) -> Object:
+def pod(job: LoRATrainingJob, config_map: str, *, settings: Settings, progress_ca: str) -> Object:
     """Return the spec of the trainer's pod; the ConfigMap holds its frozen spec."""
     spec = job.spec
     content: Object = {
@@ -51,8 +40,8 @@ def pod(job: LoRATrainingJob, config_map: str, *, settings: Settings, trust: Tru
             "fsGroup": UID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(job, settings, trust)],
-        "volumes": _volumes(job, config_map, settings, trust),
+        "containers": [_container(job, settings, progress_ca)],
+        "volumes": _volumes(job, config_map, settings, progress_ca),
     }
     optional = {
         "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
@@ -64,18 +53,18 @@ def pod(job: LoRATrainingJob, config_map: str, *, settings: Settings, trust: Tru
     return content | {name: value for name, value in optional.items() if value}
 
 
-def _container(job: LoRATrainingJob, settings: Settings, trust: Trust) -> Object:
+def _container(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> Object:
     mounts = [
         {"name": "spec", "mountPath": MOUNT, "readOnly": True},
         {"name": "work", "mountPath": training.WORK_PATH},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
     ]
-    if trust.progress_ca:
+    if progress_ca:
         mounts.append({"name": "progress-token", "mountPath": TOKEN_FOLDER, "readOnly": True})
     container: Object = {
         "name": CONTAINER,
         "image": settings.trainer_image,
-        "env": _env(job, settings, trust),
+        "env": _env(job, settings, progress_ca),
         "terminationMessagePath": training.TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "File",
         "securityContext": {
@@ -88,7 +77,7 @@ def _container(job: LoRATrainingJob, settings: Settings, trust: Trust) -> Object
     return container | ({"resources": _dumped(job.spec.resources)} if job.spec.resources is not None else {})
 
 
-def _env(job: LoRATrainingJob, settings: Settings, trust: Trust) -> list[Object]:
+def _env(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> list[Object]:
     source, own = job.spec.dataset.source, job.metadata
     values = {
         training.ENV_JOB_UID: own.uid,
@@ -96,7 +85,7 @@ def _env(job: LoRATrainingJob, settings: Settings, trust: Trust) -> list[Object]
         # torch asks for the user's name, which this uid has none of.
         "USER": "trainer",
     }
-    if trust.progress_ca:
+    if progress_ca:
         values |= {
             "KUBEFLOW_TRAINER_SERVER_URL": training.progress_url(
                 settings.progress_url, own.namespace, own.name, own.uid
@@ -104,8 +93,6 @@ def _env(job: LoRATrainingJob, settings: Settings, trust: Trust) -> list[Object]
             "KUBEFLOW_TRAINER_SERVER_CA_CERT": training.PROGRESS_CA_PATH,
             "KUBEFLOW_TRAINER_SERVER_TOKEN": training.PROGRESS_TOKEN_PATH,
         }
-    if trust.bundle:
-        values |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), f"{MOUNT}/{CA_BUNDLE_KEY}")
     tokens = {
         training.ENV_BASE_TOKEN: job.spec.base_model.token_secret_ref,
         training.ENV_DATASET_TOKEN: source.hub.token_secret_ref if source.hub is not None else None,
@@ -124,12 +111,10 @@ def _env(job: LoRATrainingJob, settings: Settings, trust: Trust) -> list[Object]
     return env + [entry for name, entry in given.items() if name not in ours]
 
 
-def _volumes(job: LoRATrainingJob, config_map: str, settings: Settings, trust: Trust) -> list[Object]:
+def _volumes(job: LoRATrainingJob, config_map: str, settings: Settings, progress_ca: str) -> list[Object]:
     items = [{"key": SPEC_KEY, "path": _under(training.SPEC_PATH)}]
-    if trust.progress_ca:
+    if progress_ca:
         items.append({"key": PROGRESS_CA_KEY, "path": _under(training.PROGRESS_CA_PATH)})
-    if trust.bundle:
-        items.append({"key": CA_BUNDLE_KEY, "path": CA_BUNDLE_KEY})
     sources: list[Object] = [{"configMap": {"name": config_map, "items": items}}]
     if (data := job.spec.dataset.source.config_map_ref) is not None:
         item = {"key": data.key, "path": f"{_under(training.DATA_PATH)}/{data.key}"}
@@ -139,7 +124,7 @@ def _volumes(job: LoRATrainingJob, config_map: str, settings: Settings, trust: T
         {"name": "work", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
     ]
-    if trust.progress_ca:
+    if progress_ca:
         token = {"audience": training.PROGRESS_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE}
         volumes.append({"name": "progress-token", "projected": {"sources": [{"serviceAccountToken": token}]}})
     return [*volumes, *json.loads(settings.trainer_volumes)]
