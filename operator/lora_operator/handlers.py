@@ -49,7 +49,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     """Set what the design depends on: no writes by kopf, server-side selectors, no list of CRDs or namespaces."""
     settings.posting.enabled = False
     settings.scanning.disabled = True
-    settings.persistence.finalizer = labels.FINALIZER
+    # Never ours: kopf takes its own finaliser off every object that no deletion handler of kopf's waits for.
+    settings.persistence.finalizer = f"{labels.GROUP}/kopf"
     settings.watching.chunk_size = PAGE
     for resource, selector in SELECTORS.items():
         group, _, version = resource.api_version.rpartition("/")

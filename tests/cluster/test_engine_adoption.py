@@ -1,4 +1,4 @@
-"""Adopting and leaving somebody's Deployment on a real apiserver: nothing of his is lost, and nothing of ours is forced.
+"""Adopting and leaving somebody's Deployment on a real apiserver: nothing of his is lost, nothing of ours is forced.
 
 Every way in which people change a Deployment that has been adopted, as docs/operations.md lists them.
 """
@@ -125,7 +125,7 @@ def test_after_convergence_a_pass_writes_nothing(site: Site, operator: Operator)
 def settle(site: Site, operator: Operator, mark: str) -> None:
     """Wake the engine's pass and wait until some passes have run."""
     before = passes(operator, "LoRAEngine")
-    site.kubectl("annotate", "loraengine", "llama", f"example.org/mark={mark}")
+    site.kubectl("annotate", "--overwrite", "loraengine", "llama", f"example.org/mark={mark}")
     eventually(lambda: passes(operator, "LoRAEngine") > before, "a pass")
 
 

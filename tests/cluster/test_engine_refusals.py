@@ -1,4 +1,4 @@
-"""What is not adopted, on a real apiserver: each refusal names its fix in conditions and an Event; nothing is touched."""
+"""What is not adopted, on a real apiserver: each refusal names its fix in its conditions and an Event."""
 
 from __future__ import annotations
 

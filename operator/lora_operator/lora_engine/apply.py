@@ -5,6 +5,7 @@ Finaliser, Secret, shards and the record come before the Deployment's patch: a p
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Final
 
@@ -54,9 +55,11 @@ async def write_secret(data: dict[str, str], observed: Observed, world: World) -
 
 async def write_shards(manifest: Manifest, observed: Observed, world: World) -> None:
     """Write the shards that change, then wake the pods that are to hear of it and the adapters that it is about."""
-    for shard in manifest.writes:
-        obj = shard_object(observed.engine, shard)
-        await world.kube.apply(_over(obj, observed.config_maps.get(obj["metadata"]["name"])))
+    objects = [shard_object(observed.engine, shard) for shard in manifest.writes]
+    writes = [world.kube.apply(_over(obj, observed.config_maps.get(obj["metadata"]["name"]))) for obj in objects]
+    for written in await asyncio.gather(*writes, return_exceptions=True):
+        if isinstance(written, BaseException):
+            raise written
     if manifest.writes:
         for pod in observed.pods:
             world.wake(key_of(pod))
