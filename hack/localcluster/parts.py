@@ -47,13 +47,18 @@ def pause() -> Path:
     with _locked(target.parent):
         if not target.exists():
             debian.ensure("gcc", "libc6-dev")
-            go = gotool.find_go(cache_root())
+            go = _go()
             source = gotool.module_folder(go, KUBERNETES, "k8s.io/kubernetes") / "build/pause/linux/pause.c"
             partial = target.with_suffix(".partial")
             version = f"-DVERSION={KUBERNETES_VERSION}"
             subprocess.run(["gcc", "-Os", "-static", version, "-o", str(partial), str(source)], check=True)
             partial.rename(target)
     return target
+
+
+def _go() -> Path:
+    with _locked(cache_root() / "go"):
+        return gotool.find_go(cache_root() / "go")
 
 
 def _cached(binary: str) -> Path:
@@ -69,7 +74,7 @@ def _build(recipe: Recipe, binaries: list[str]) -> None:
         if not missing:
             return
         debian.ensure(*recipe.debian)
-        go = gotool.find_go(cache_root())
+        go = _go()
         for abandoned in folder.glob(".partial-*"):
             shutil.rmtree(abandoned)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
