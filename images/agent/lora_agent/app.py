@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
 
+from lora_agent import hub
 from lora_agent.certificate import ServerTls
 from lora_agent.disk import Disk
 from lora_agent.door import door
 from lora_agent.fetch import Fetcher
 from lora_agent.hold import Holder
-from lora_agent.hub import Hub
 from lora_agent.secret import Secret
 from lora_agent.settings import Settings
 from lora_agent.vllm import VLLM
@@ -42,9 +41,7 @@ async def serve(settings: Settings, *, host: str | None = None, port: int = PORT
         # The engine is on loopback: no proxy, and no connection kept that it may have closed.
         connector = aiohttp.TCPConnector(force_close=True)
         engine_session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        # aiohttp's own context is as old as its import, and knows of no certificates that were added since.
-        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
-        hub_session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, trust_env=True))
+        hub_session = await stack.enter_async_context(hub.session())
         disk = Disk(settings.adapters_path, budget=settings.adapters_size)
         secret = Secret(settings.secret_path)
         tls = ServerTls()
@@ -53,7 +50,7 @@ async def serve(settings: Settings, *, host: str | None = None, port: int = PORT
             settings,
             engine=VLLM(engine_session, settings.engine_url, api_key_file=settings.engine_api_key_file),
             fetcher=Fetcher(
-                hub=Hub(session=hub_session, endpoint=settings.hub_endpoint), disk=disk, limits=_limits(settings)
+                hub=hub.Hub(session=hub_session, endpoint=settings.hub_endpoint), disk=disk, limits=_limits(settings)
             ),
             secret=secret,
             tls=tls,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,12 @@ from lora_operator.protocol.manifest import File, HubSource
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _SLOWEST_BYTES_PER_SECOND: Final = 100_000
 _CONFIG_LIMIT: Final = 4 * 1024 * 1024
+
+
+def session() -> aiohttp.ClientSession:
+    """Return a session that goes through a proxy where the environment names one."""
+    # aiohttp's own context is as old as its import, and knows of no certificates that were added since.
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=ssl.create_default_context()), trust_env=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
