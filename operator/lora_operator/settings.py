@@ -33,6 +33,8 @@ class Settings:
     """JSON list of volumeMounts for every trainer container."""
     agent_resources: str = '{"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "256Mi"}}'
     """JSON resources of the agent where the LoRAEngine says none."""
+    trainer_resources: str = "{}"
+    """JSON resources of the trainer where the LoRATrainingJob says none."""
     progress_url: str = ""
     """https URL under which trainer pods reach the operator; empty: no progress reports."""
     progress_port: int = 8443

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Final
 
 from lora_operator.adapter import EngineLimits
 from lora_operator.conditions import find, is_true
@@ -36,6 +38,10 @@ class Standing:
     unsure: bool = False
     """It failed by all that the cluster knows, yet may have published: the Hub knows better."""
 
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_LARGEST: Final = 1 << 50
 
 CHECKING = Standing(stage=Stage.CHECKING, reason="Checking")
 
@@ -108,7 +114,7 @@ def standing(observed: Observed, run: Object) -> Standing:
     """Return how the training stands by its Job and pods."""
     for one in observed.attempts:
         result = one.ended.result if one.ended is not None else None
-        if result is not None and (artifact := published(result)) is not None:
+        if result is not None and (artifact := published(result, observed.job.spec.output.hub.repo)) is not None:
             return Standing(
                 stage=Stage.PUBLISHED, reason="Published", message=result.message, artifact=artifact, result=result
             )
@@ -124,10 +130,16 @@ def standing(observed: Observed, run: Object) -> Standing:
     return _progress(observed.attempts, run["metadata"]["name"])
 
 
-def published(result: Result) -> Artifact | None:
-    """Return what a result says was published."""
+def published(result: Result, repo: str) -> Artifact | None:
+    """Return what a result says was published in the repository that it was to be.
+
+    A trainer's pod is its tenant's, and may say anything: what can't be so is taken for nothing.
+    """
     artifact = result.artifact
-    return artifact if result.reason is Reason.PUBLISHED and artifact is not None and artifact.commit else None
+    if result.reason is not Reason.PUBLISHED or artifact is None or artifact.repo != repo:
+        return None
+    sound = _COMMIT.fullmatch(artifact.commit) and _DIGEST.fullmatch(artifact.digest)
+    return artifact if sound and 0 <= artifact.size_bytes <= _LARGEST else None
 
 
 def _failure(observed: Observed, failed: Object) -> Standing:

@@ -161,11 +161,13 @@ async def _read_back(outcome: Outcome, observed: Observed, world: World) -> Outc
     if result is None or result.artifact is None:
         return outcome
     whole = result.model_copy(update={"artifact": result.artifact.model_copy(update={"commit": commit})})
+    if (artifact := published(whole, place.repo)) is None:
+        return outcome
     found = Standing(
         stage=Stage.PUBLISHED,
         reason="Published",
         message=whole.message,
-        artifact=published(whole),
+        artifact=artifact,
         result=whole,
     )
     return replace(outcome, standing=found)

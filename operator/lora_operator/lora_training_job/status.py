@@ -179,8 +179,8 @@ def _trainer_status(observed: Observed, standing: Standing) -> TrainerStatus | N
         return TrainerStatus(
             progress_percentage=100,
             estimated_remaining_seconds=0,
-            current_step=result.steps,
-            max_steps=result.steps,
+            current_step=_count(str(result.steps)),
+            max_steps=_count(str(result.steps)),
             metrics=_metrics(result.metrics),
             last_updated_time=before.last_updated_time if before is not None else None,
         )
@@ -190,7 +190,7 @@ def _trainer_status(observed: Observed, standing: Standing) -> TrainerStatus | N
     metrics = {metric.name: metric.value for metric in said.metrics}
     return TrainerStatus(
         progress_percentage=said.progress_percentage,
-        estimated_remaining_seconds=said.estimated_remaining_seconds,
+        estimated_remaining_seconds=_count(str(said.estimated_remaining_seconds)),
         current_step=_count(metrics.get("current_step")),
         max_steps=_count(metrics.get("total_steps")),
         metrics=_metrics(metrics),

@@ -33,11 +33,11 @@ def pod(job: LoRATrainingJob, config_map: str, *, settings: Settings, progress_c
         # The trainer speaks to the Hub and to us, never to the apiserver; a tenant's data set may be hostile.
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # No fsGroup: kubelet would change the owner of every file of the volumes that the installation mounts.
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": UID,
             "runAsGroup": UID,
-            "fsGroup": UID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(job, settings, progress_ca)],
@@ -74,7 +74,9 @@ def _container(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> Ob
         },
         "volumeMounts": [*mounts, *json.loads(settings.trainer_volume_mounts)],
     }
-    return container | ({"resources": _dumped(job.spec.resources)} if job.spec.resources is not None else {})
+    given = job.spec.resources
+    resources = _dumped(given) if given is not None else json.loads(settings.trainer_resources)
+    return container | ({"resources": resources} if resources else {})
 
 
 def _env(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> list[Object]:

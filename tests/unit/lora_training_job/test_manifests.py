@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -111,6 +112,18 @@ def test_the_pod_is_within_the_restricted_standard_and_has_no_token_of_the_apise
         "emptyDir",
         "persistentVolumeClaim",
     }
+
+
+def test_resources_are_the_jobs_own_or_those_of_the_installation() -> None:
+    settings = dataclasses.replace(SETTINGS, trainer_resources='{"limits": {"memory": "4Gi"}}')
+    asked = {"limits": {"nvidia.com/gpu": 1}}
+
+    found = []
+    for one in (job(), job(resources=asked)):
+        made = frozen(one, None, PINS, settings=settings, progress_ca=PROGRESS_CA)
+        found.append(json.loads(made["data"]["job.json"])["spec"]["template"]["spec"]["containers"][0]["resources"])
+
+    assert found == [{"limits": {"memory": "4Gi"}}, asked]
 
 
 def test_tokens_are_named_and_never_copied() -> None:
