@@ -283,6 +283,35 @@ def test_deleting_the_engine_gives_everything_back(site: Site) -> None:
     assert site.get("secret", "llama-lora") is None
 
 
+def test_of_two_engines_for_one_deployment_the_second_is_refused_and_leaves_it_alone(site: Site) -> None:
+    adopted(site)
+    before = live(site)
+    second = engine()
+    second["metadata"]["name"] = "second"
+    site.apply(second)
+
+    refused = site.until("loraengine", "second", "Adopted", status="False", reason="TargetTaken")
+    site.kubectl("delete", "loraengine", "second", "--timeout=120s")
+
+    assert "LoRAEngine llama" in refused["message"]
+    assert live(site)["spec"] == before["spec"]
+    assert has_agent(site)
+
+
+def test_what_lies_beside_the_engine_is_written_again_when_it_is_deleted(site: Site, operator: Operator) -> None:
+    adopted(site)
+    revision = json.loads((site.get("configmap", "llama-lora-3") or {})["data"]["manifest.json"])["revision"]
+
+    site.kubectl("delete", "configmap/llama-lora-3", "configmap/llama-lora-adoption", "secret/llama-lora")
+    settle(site, operator, "deleted")
+
+    again = eventually(lambda: site.get("configmap", "llama-lora-3"), "the shard")
+    assert json.loads(again["data"]["manifest.json"])["revision"] >= revision
+    eventually(lambda: site.get("secret", "llama-lora"), "the Secret")
+    eventually(lambda: site.get("configmap", "llama-lora-adoption"), "the record")
+    assert live(site)["metadata"]["generation"] == 2
+
+
 def test_deleting_an_engine_whose_deployment_is_gone_ends(site: Site) -> None:
     adopted(site)
     site.kubectl("delete", "deployment", "vllm", "--timeout=120s")

@@ -20,7 +20,7 @@ def injection() -> tuple[Injection, Object]:
     key = {"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "vllm"}}}
     container = make_container(args=args, env=[key], volumeMounts=[{"name": "models", "mountPath": "/models"}])
     volumes = [{"name": "models", "persistentVolumeClaim": {"claimName": "models"}}]
-    workload = read(engine, make_deployment("vllm-llama", container, volumes=volumes), trap=False)
+    workload = read(engine, make_deployment("vllm-llama", container, volumes=volumes), trap=False, rivals=frozenset())
     assert not isinstance(workload, Refusal), workload.message
     defaults = Defaults(image="agent", resources={"requests": {"cpu": "100m"}}, image_pull_secrets=("registry",))
     content = manifests.injection(engine, workload, image="agent", defaults=defaults)

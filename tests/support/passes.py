@@ -25,6 +25,7 @@ def make_observed(engine: Object | None = None, deployment: Object | None = None
     obj = make_engine() if engine is None else engine
     values: dict[str, Any] = {
         "trap": False,
+        "rivals": frozenset(),
         "config_maps": {},
         "secret": None,
         "pods": (),

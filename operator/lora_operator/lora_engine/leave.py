@@ -22,6 +22,7 @@ from lora_operator.lora_engine.observed import Observed
 from lora_operator.lora_engine.ownership import is_ours
 from lora_operator.lora_engine.shards import Manifest, plan_manifest
 from lora_operator.lora_engine.status import leaving_status
+from lora_operator.lora_engine.workload import holder_of
 from lora_operator.world import World
 
 AGAIN_SECONDS: Final = 2.0
@@ -82,7 +83,7 @@ def _still_held(observed: Observed) -> list[str]:
 
 async def _give_up_fields(observed: Observed, world: World) -> None:
     deployment = observed.deployment
-    if deployment is None or not is_ours(deployment):
+    if deployment is None or not is_ours(deployment) or holder_of(deployment) in observed.rivals:
         return
     patch = release_patch(observed.engine)
     await world.kube.apply(

@@ -32,6 +32,7 @@ async def observe(engine: LoRAEngine, obj: Object, world: World) -> Observed:
         obj=obj,
         deployment=await world.kube.get(DEPLOYMENTS, namespace, engine.spec.target_ref.name),
         trap=await world.kube.get(SERVICES, namespace, vllm.TRAP_SERVICE) is not None,
+        rivals=_rivals(key, world),
         config_maps=config_maps,
         secret=await world.kube.get(SECRETS, namespace, secret_name(key.name)),
         pods=pods,
@@ -51,6 +52,12 @@ def defaults_of(settings: Settings) -> Defaults:
         resources=json.loads(settings.agent_resources),
         env=tuple(json.loads(settings.pod_env)),
         image_pull_secrets=settings.image_pull_secrets,
+    )
+
+
+def _rivals(key: Key, world: World) -> frozenset[str]:
+    return frozenset(
+        other.name for other in world.store.kind("LoRAEngine") if other.namespace == key.namespace and other != key
     )
 
 

@@ -27,6 +27,8 @@ class Observed:
     deployment: Object | None
     trap: bool
     """Whether the namespace has a Service that breaks the engine by service links."""
+    rivals: frozenset[str]
+    """The names of the other LoRAEngines of the namespace."""
     config_maps: Mapping[str, Object]
     """Ours beside the engine, by name."""
     secret: Object | None

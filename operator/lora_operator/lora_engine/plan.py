@@ -55,7 +55,7 @@ class Plan:
 
 def plan(observed: Observed, *, now: datetime) -> Plan:
     """Return what this pass is to write."""
-    found = read(observed.engine, observed.deployment, trap=observed.trap)
+    found = read(observed.engine, observed.deployment, trap=observed.trap, rivals=observed.rivals)
     if isinstance(found, Refusal):
         return _keep(observed, now=now, refusal=found, workload=None)
     record = adoption.make(
@@ -139,4 +139,4 @@ def _open_api_key(workload: Workload, observed: Observed) -> str | None:
 def _record_differs(observed: Observed, record: Record) -> bool:
     wanted = adoption.config_map(observed.engine, record)
     present = observed.config_maps.get(wanted["metadata"]["name"])
-    return present is None or present.get("data") != wanted["data"]
+    return present is None or not wanted["data"].items() <= (present.get("data") or {}).items()

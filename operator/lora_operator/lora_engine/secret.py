@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from lora_operator.api import LoRAEngine
 from lora_operator.lora_engine.manifests import ENGINE_API_KEY, beside
-from lora_operator.protocol.door import CERT_KEY, PRIVATE_KEY_KEY, TOKEN_KEY, secret_name
+from lora_operator.protocol.door import CERT_KEY, CREDENTIAL_PREFIX, PRIVATE_KEY_KEY, TOKEN_KEY, secret_name
 from lora_operator.protocol.manifest import Entry
 
 Object = dict[str, Any]
@@ -38,6 +38,7 @@ _KEY_USAGE: Final = x509.KeyUsage(
 )
 """What Python's strict verification asks of a certificate that vouches for itself."""
 _DOOR_KEYS: Final = frozenset({TOKEN_KEY, CERT_KEY, PRIVATE_KEY_KEY})
+_OURS: Final = _DOOR_KEYS | {ENGINE_API_KEY}
 
 
 def next_data(
@@ -85,9 +86,10 @@ def new_door(now: datetime) -> dict[str, str]:
 
 
 def decoded(secret: Object | None) -> dict[str, str]:
-    """Return what a Secret holds, as text."""
+    """Return what of a Secret is ours, as text."""
     data = (secret or {}).get("data") or {}
-    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+    ours = {key: value for key, value in data.items() if key in _OURS or key.startswith(CREDENTIAL_PREFIX)}
+    return {key: base64.b64decode(value).decode(errors="replace") for key, value in ours.items()}
 
 
 def secret_object(engine: LoRAEngine, data: Mapping[str, str]) -> Object:

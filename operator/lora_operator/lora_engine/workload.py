@@ -58,7 +58,7 @@ class Workload:
     base_mount: Object | None = None
 
 
-def read(engine: LoRAEngine, deployment: Object | None, *, trap: bool) -> Workload | Refusal:
+def read(engine: LoRAEngine, deployment: Object | None, *, trap: bool, rivals: frozenset[str]) -> Workload | Refusal:
     """Return the engine in the Deployment, or the first reason against adopting it."""
     name = engine.spec.target_ref.name
     if deployment is None:
@@ -72,6 +72,11 @@ def read(engine: LoRAEngine, deployment: Object | None, *, trap: bool) -> Worklo
             "OwnedByController",
             f"Deployment {name} belongs to {owner}, which would undo what adopting adds: spec.targetRef must name a"
             " Deployment that no controller owns",
+        )
+    if (holder := holder_of(deployment)) in rivals:
+        return Refusal(
+            "TargetTaken",
+            f"Deployment {name} is adopted by LoRAEngine {holder}: delete one of the two, or target another Deployment",
         )
     container = _engine_container(engine, deployment)
     if isinstance(container, Refusal):
@@ -116,6 +121,12 @@ def _engine(engine: LoRAEngine, deployment: Object, container: Object) -> Worklo
         base_volume=volume,
         base_mount=mount,
     )
+
+
+def holder_of(deployment: Object) -> str | None:
+    """Return the name of the LoRAEngine that has adopted the Deployment."""
+    name: str | None = (deployment["metadata"].get("labels") or {}).get(labels.ENGINE)
+    return name
 
 
 def literal_api_key(container: Object) -> str | None:

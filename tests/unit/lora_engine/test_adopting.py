@@ -292,3 +292,14 @@ def test_a_patch_stands_where_each_of_its_fields_does(patch: Any, live: Any, sta
 def test_a_record_of_a_later_version_or_none_is_none() -> None:
     assert adoption.Record.read(None) is None
     assert adoption.Record.read({"data": {adoption.RECORD_KEY: json.dumps({"later": 1})}}) is None
+
+
+def test_what_others_put_beside_ours_is_no_reason_to_write() -> None:
+    observed = adopt(make_observed())
+    assert observed.secret is not None
+    observed.secret["data"]["theirs"] = "eA=="
+    observed.config_maps["llama-lora-adoption"]["data"]["theirs"] = "x"
+
+    todo = plan(observed, now=NOW)
+
+    assert (todo.secret, todo.write_record) == (None, False)

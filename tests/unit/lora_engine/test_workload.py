@@ -110,7 +110,7 @@ SCRIPT = make_container(command=["bash", "/start-vllm.sh"], image="example.org/v
     ],
 )
 def test_a_refusal_names_cause_and_fix(spec: Object, deployment: Object | None, reason: str, fix: str) -> None:
-    refusal = read(LoRAEngine.model_validate(make_engine(**spec)), deployment, trap=False)
+    refusal = read(LoRAEngine.model_validate(make_engine(**spec)), deployment, trap=False, rivals=frozenset())
 
     assert isinstance(refusal, Refusal), refusal
     assert refusal.reason == reason
@@ -129,7 +129,7 @@ def test_a_refusal_names_cause_and_fix(spec: Object, deployment: Object | None, 
 def test_a_service_called_vllm_is_a_trap_with_service_links(pod: Object, env: list[Object], refused: bool) -> None:
     deployment = make_deployment("vllm-llama", make_container(env=env), **pod)
 
-    found = read(LoRAEngine.model_validate(make_engine()), deployment, trap=True)
+    found = read(LoRAEngine.model_validate(make_engine()), deployment, trap=True, rivals=frozenset())
 
     assert isinstance(found, Refusal) is refused
     if isinstance(found, Refusal):
@@ -228,6 +228,21 @@ def test_the_engines_api_key_is_found(container: Object, key: ApiKey | None, lit
 
 def workload(deployment: Object, **spec: Any) -> Workload:
     """Read a Deployment that can be adopted."""
-    found = read(LoRAEngine.model_validate(make_engine(**spec)), deployment, trap=False)
+    found = read(LoRAEngine.model_validate(make_engine(**spec)), deployment, trap=False, rivals=frozenset())
     assert isinstance(found, Workload), found
     return found
+
+
+@pytest.mark.parametrize(
+    ("rivals", "refused"),
+    [pytest.param({"other"}, True, id="it is there"), pytest.param({"third"}, False, id="it is gone")],
+)
+def test_a_deployment_of_another_engine_is_refused_as_long_as_that_is_there(rivals: set[str], refused: bool) -> None:
+    deployment = make_deployment()
+    deployment["metadata"]["labels"] = {"lora-operator.io/engine": "other"}
+
+    found = read(LoRAEngine.model_validate(make_engine()), deployment, trap=False, rivals=frozenset(rivals))
+
+    assert isinstance(found, Refusal) is refused
+    if isinstance(found, Refusal):
+        assert (found.reason, "LoRAEngine other" in found.message) == ("TargetTaken", True)
