@@ -57,12 +57,12 @@ def stop(state_dir: Path) -> None:
     pid_file.unlink(missing_ok=True)
 
 
-def publish(url: str, repo: str, folder: Path, *, token: str) -> str:
-    """Upload a folder as a public model repository; return the commit. The same content makes no new commit."""
+def publish(url: str, repo: str, folder: Path, *, token: str, private: bool = False) -> str:
+    """Upload a folder as a model repository; return the commit. The same content makes no new commit."""
     constants.HF_HUB_DISABLE_XET = True  # the server has no Xet storage, and the client would not ask
     disable_progress_bars()
     api = HfApi(endpoint=url, token=token)
-    api.create_repo(repo, exist_ok=True)
+    api.create_repo(repo, exist_ok=True, private=private)
     return api.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"Add {repo}").oid
 
 

@@ -37,7 +37,7 @@ def up(state_dir: Path, *, nodes: int, gpus: int = 0) -> Stage:
     wrappers.write()
     model = tinymodel.ensure()
     tag = images.content_tag()
-    archives = images.build_images(state_dir.resolve() / "images", tag=tag)
+    archives = images.build_images(engine.REPOSITORY / ".local" / "images", tag=tag)
     archives[base.ENGINE_BASE_IMAGE] = base.image(base.ENGINE_BASE_IMAGE)
     cluster = Cluster.up(state_dir, nodes=nodes, gpus=gpus, host_paths=[environment])
     _load(cluster, archives)

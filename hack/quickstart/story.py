@@ -39,10 +39,10 @@ def tell(stage: Stage) -> None:
         _rolled_out(stage)
     console.print(f"  [bold]kubectl apply -n {NAMESPACE} -f {EXAMPLE.relative_to(EXAMPLE.parents[1])}[/]")
     stage.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(EXAMPLE))
-    with step("adopting the engine: the agent joins its pods in one rollout (about 40 s)"):
+    _train(stage)
+    with step("adopting the engine: its pods come back with the agent, one rollout (about 40 s)"):
         _wait(stage, "loraengine", ENGINE, _ready)
         _rolled_out(stage)
-    _train(stage)
     with step("loading the adapter into the running engine"):
         adapter = _wait(stage, "loraadapter", ADAPTER, _ready)
     _show(stage, adapter["status"]["current"]["engineName"])
@@ -72,7 +72,7 @@ def _show(stage: Stage, engine_name: str) -> None:
     for model in (TINY_MODEL, engine_name):
         console.print(f"  [cyan]{model}[/]\n    {ask(base_url, model, PROMPT)!r}", soft_wrap=True)
     console.print()
-    console.print(stage.kubectl("get", "lora", "--namespace", NAMESPACE), end="")
+    console.print(stage.kubectl("get", "lora", "--namespace", NAMESPACE), end="", soft_wrap=True)
     console.print(
         f"""
 Now try, after [bold]source {stage.state_dir / "env"}[/]:
