@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hubserver import Hub
+from hubserver import Hub, RepoKey
 from localcluster import ControlPlane
 from support.job_actor import OUT_OF_MEMORY, Ending
 from support.operating import Operator, eventually
@@ -27,7 +27,8 @@ def trainings(kinds: ControlPlane, hub: Hub, operator: Operator) -> Trainings:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hf", "namespace": ground.namespace}}
     ground.apply(secret | {"stringData": keys})
     hub.add_model("secretive/base", {"config.json": b"{}"}, private=True)
-    hub.add_model("secretive/taken", {"config.json": b"{}"}, private=True)
+    hub.add_model("gated/base", {"config.json": b"{}"})
+    hub.store.configure(RepoKey(type="model", namespace="gated", name="base"), gated="manual")
     return ground
 
 
@@ -65,6 +66,11 @@ REFUSALS = {
         {"engineRef": None, "baseModel": {"name": "secretive/base"}},
         "HubUnauthorized",
         ("secretive/base", "spec.baseModel.tokenSecretRef"),
+    ),
+    "gated-base": Refusal(
+        {"engineRef": None, "baseModel": {"name": "gated/base", "tokenSecretRef": _token("token")}},
+        "HubForbidden",
+        ("gated/base", "ask for access", "spec.baseModel.tokenSecretRef"),
     ),
     "wrong-base-token": Refusal(
         {"baseModel__tokenSecretRef": _token("wrong")}, "HubUnauthorized", ("spec.baseModel.tokenSecretRef",)

@@ -121,6 +121,10 @@ class AnsweringHub:
         self._ask(place.repo)
         return Snapshot(place.repo, f"{place.repo_type}-commit-of-{place.revision}", ())
 
+    async def check_read(self, place: Place, **_: object) -> None:
+        """Allow it."""
+        self._ask(place.repo)
+
     async def check_write(self, place: Place, **_: object) -> None:
         """Allow it."""
         self._ask(place.repo)

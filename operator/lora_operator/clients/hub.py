@@ -74,6 +74,10 @@ class Hub:
         """Read a file at a commit (`place.revision`), or bytes [first, last] of it; at most `limit` bytes."""
         return await asyncio.to_thread(self._read, place, path, token, span, limit)
 
+    async def check_read(self, place: Place, *, token: str | None) -> None:
+        """Make sure that a repository's files may be read (a gated one shows its page to all); raises as `resolve`."""
+        await asyncio.to_thread(self._check_read, place, token)
+
     async def check_write(self, place: Place, *, token: str | None) -> None:
         """Make sure that a token may publish to a repository, or make it where it does not exist; raises as `resolve`.
 
@@ -87,6 +91,12 @@ class Hub:
     async def find_commit(self, place: Place, line: str, *, token: str | None) -> str | None:
         """Return the newest commit on the main branch whose message has this line; None where there is none."""
         return await asyncio.to_thread(self._find_commit, place, line, token)
+
+    def _check_read(self, place: Place, token: str | None) -> None:
+        try:
+            self._api.auth_check(place.repo, repo_type=place.repo_type, token=token or False)
+        except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+            _explain(error, place, token)
 
     def _check_write(self, place: Place, token: str) -> None:
         try:

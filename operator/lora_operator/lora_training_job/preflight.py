@@ -92,7 +92,7 @@ async def _base(observed: Observed, world: World) -> str:
         revision_field="spec.baseModel.revision",
         token_field=field,
     )
-    return (await world.hub.resolve(place, token=token)).commit
+    return await _commit(place, token, world)
 
 
 async def _dataset(observed: Observed, world: World) -> str:
@@ -127,7 +127,13 @@ async def _dataset_commit(hub: HubDataset, observed: Observed, world: World) -> 
         token_field=field,
         repo_type="dataset",
     )
-    return (await world.hub.resolve(place, token=token)).commit
+    return await _commit(place, token, world)
+
+
+async def _commit(place: Place, token: str | None, world: World) -> str:
+    snapshot = await world.hub.resolve(place, token=token)
+    await world.hub.check_read(place, token=token)
+    return snapshot.commit
 
 
 async def _token(ref: KeyRef | None, field: str, observed: Observed, world: World) -> str | None:
