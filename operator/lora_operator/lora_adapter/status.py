@@ -42,7 +42,7 @@ class Lacking:
     reason: str
     message: str
     final: bool
-    """The agent will not try again by itself."""
+    """It has settled: the agent looks again now and then, but only a change of something makes it better."""
 
 
 def status(observed: Observed, outcome: Outcome) -> AdapterStatus:
@@ -143,15 +143,11 @@ def _lack(pod: PodView, target: Entry) -> Lacking:
     entry = pod.entries.get(target.engine_name)
     if entry is None:
         return Lacking(pod=pod.name, reason="Pending", message="its agent has not been told yet", final=False)
-    return Lacking(pod=pod.name, reason=_reason(entry), message=entry.message, final=_is_final(entry))
+    return Lacking(pod=pod.name, reason=_reason(entry), message=entry.message, final=entry.state is State.FAILED)
 
 
 def _reason(entry: EntryReport) -> str:
     return entry.reason or ("Loading" if entry.state in {State.FETCHING, State.PENDING} else entry.state.value)
-
-
-def _is_final(entry: EntryReport) -> bool:
-    return entry.state is State.FAILED and entry.retry_seconds is None
 
 
 def _was_ready(observed: Observed, target: Entry) -> bool:

@@ -79,8 +79,8 @@ def test_a_pod_that_was_just_told_is_loading(state: State) -> None:
     assert outline(found(observed(pods=(view("a", x=told(ENTRY, state)),))))["Ready"] == ("False", "Loading")
 
 
-def test_what_no_agent_will_try_again_is_stalled() -> None:
-    refused = told(ENTRY, State.FAILED, "NotFinite", "NaN in lora_B")
+def test_what_only_a_change_makes_better_is_stalled_though_agents_look_again() -> None:
+    refused = told(ENTRY, State.FAILED, "NotFinite", "NaN in lora_B", 300)
 
     everywhere = outline(found(observed(pods=(view("a", x=refused),))))
     somewhere = outline(found(observed(pods=(view("a", x=refused), view("b")))))
