@@ -4,6 +4,7 @@ The entry point for `make cluster`, the quickstart and the e2e tests. For develo
 """
 
 import fcntl
+import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import addons, addresses, controlplane, debian, images, network, node, parts, processes, teardown
-from localcluster.controlplane import ControlPlane
+from localcluster.controlplane import ControlPlane, KubectlError
 from localcluster.node import Node
 from localcluster.progress import step
 from localcluster.recipes import ADDONS, CONTROL_PLANE
@@ -148,10 +149,20 @@ def _load_all(cluster: Cluster, tars: Sequence[Path]) -> None:
 
 
 def _wait_for_nodes(cluster: Cluster) -> None:
+    kubectl = cluster.plane.run_kubectl
+    for member in cluster.nodes:
+        processes.wait_for(f"{member.name} to register", functools.partial(_registered, member))
     names = [f"node/{member.name}" for member in cluster.nodes]
-    for name in names:  # one by one: with several names kubectl takes the first absence for an answer
-        cluster.plane.run_kubectl("wait", "--for=create", name, addons.PATIENCE)
-    cluster.plane.run_kubectl("wait", "--for=condition=Ready", *names, addons.PATIENCE)
+    try:
+        kubectl("wait", "--for=condition=Ready", *names, addons.PATIENCE)
+    except KubectlError as error:
+        raise node.NodeError("\n".join([str(error), *(member.last_words() for member in cluster.nodes)])) from error
+
+
+def _registered(member: Node) -> bool:
+    """Tell whether a node's object is there, but do not wait for one whose first process has ended."""
+    member.check_alive()
+    return controlplane.answers(member.plane, f"/api/v1/nodes/{member.name}")
 
 
 def _pretend_gpus(cluster: Cluster, count: int) -> None:

@@ -72,6 +72,7 @@ class Node:
 
     def runtime_answers(self) -> bool:
         """Tell whether containerd is up."""
+        self.check_alive()
         try:
             self.exec(["ctr", "version"])
         except NodeError:
@@ -81,7 +82,18 @@ class Node:
     def load_image(self, tar: Path) -> None:
         """Import an OCI tar, so that pods with its image name start without a registry."""
         # By standard input: the tar need not be visible inside the node.
-        self.exec(["ctr", "--namespace", "k8s.io", "images", "import", "--snapshotter", "overlayfs", "-"], stdin=tar)
+        into = ["--local", "--snapshotter", snapshotter(self.folder)]
+        self.exec(["ctr", "--namespace", "k8s.io", "images", "import", *into, "-"], stdin=tar)
+
+    def check_alive(self) -> None:
+        """Raise an error with the ends of the logs if the node's process 1 has ended."""
+        if self.pid is None:
+            raise NodeError(f"{self.name} is not running; {self.last_words()}")
+
+    def last_words(self) -> str:
+        """Return the end of each of the node's logs, for an error's message."""
+        logs = sorted((self.folder / "logs").glob("*.log"))
+        return "\n".join(f"the end of {log}:\n{log.read_text()[-800:]}" for log in logs)
 
     def kill(self) -> None:
         """End the node at once with everything in it, as a power cut would."""
@@ -113,6 +125,7 @@ def start(plane: ControlPlane, *, number: int, nodes: int, pause_image: Path, ho
         "all_pods": plane.addresses.all_pods,
         "path": _search_path(),
         "pause_image": pause_image,
+        "snapshotter": snapshotter(node.folder),
         "kept_below_var": _below_var([plane.state_dir, parts.cache_root(), pause_image, *host_paths]),
     }
     script.write_text(templating.render("node-init.sh", **values))
@@ -123,6 +136,12 @@ def start(plane: ControlPlane, *, number: int, nodes: int, pause_image: Path, ho
     processes.wait_for(f"{node.name}'s process 1", lambda: node.pid is not None)
     network.connect_node(plane.cluster, plane.addresses, number=number, pid=node.pid or 0)
     return node
+
+
+def snapshotter(folder: Path) -> str:
+    """Return how containerd is to keep layers: an overlay cannot lie on an overlay, as a container's own disk is."""
+    told = subprocess.run(["stat", "--file-system", "--format=%T", folder], capture_output=True, text=True, check=True)
+    return "native" if told.stdout.strip() == "overlayfs" else "overlayfs"
 
 
 def init_pid(cluster: str, name: str) -> int | None:
@@ -217,9 +236,8 @@ def _write_runtime_files(node: Node, binaries: dict[str, Path]) -> None:
     plugin = {"type": "ptp", "ipMasq": False, "mtu": 1500, "ipam": {**ranges, "routes": [{"dst": "0.0.0.0/0"}]}}
     conflist = {"cniVersion": "1.0.0", "name": "pods", "plugins": [plugin]}
     (node.folder / "cni" / "10-pods.conflist").write_text(json.dumps(conflist))
-    text = templating.render(
-        "containerd.toml", state=node.folder, runc=binaries["runc"], cni=binaries["ptp"].parent, pause=PAUSE
-    )
+    values = {"runc": binaries["runc"], "cni": binaries["ptp"].parent, "pause": PAUSE}
+    text = templating.render("containerd.toml", state=node.folder, snapshotter=snapshotter(node.folder), **values)
     (node.folder / "containerd.toml").write_text(text)
 
 

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from localcluster import addresses, processes
+import pytest
+
+from localcluster import addresses, processes, templating
 from localcluster.cluster import Cluster
+from localcluster.node import NodeError
 from support.traces import machine_settings, traces
 
 MUST_BE_SEEN = {"processes", "containers", "commands", "links", "routes", "cgroups"}
@@ -57,3 +60,19 @@ def test_a_cluster_with_a_dead_node_is_not_called_healthy_and_is_started_anew(tm
     finally:
         Cluster.down(tmp_path / "c")
     assert not any(traces(tmp_path / "c", numbers.network).values())
+
+
+def test_a_node_that_dies_at_its_start_is_told_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = templating.render
+
+    script = "until ip link show eth0; do sleep 0.05; done; echo no luck today; exit 1"
+
+    def broken(name: str, /, **values: object) -> str:
+        return script if name == "node-init.sh" else whole(name, **values)
+
+    monkeypatch.setattr(templating, "render", broken)
+    try:
+        with pytest.raises(NodeError, match=r"(?s)node-1 is not running.*no luck today"):
+            Cluster.up(tmp_path / "d", nodes=1)
+    finally:
+        Cluster.down(tmp_path / "d")

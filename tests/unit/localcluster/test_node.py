@@ -16,6 +16,7 @@ VALUES = {
     "peers": [{"pods": "10.1.18.0/24", "address": "10.1.0.12"}],
     "all_pods": "10.1.16.0/20",
     "path": "/cache/bin:/usr/bin:/bin",
+    "snapshotter": "overlayfs",
     "pause_image": Path("/cache/pause.tar"),
     "kept_below_var": ["/var/lib/a folder"],
 }
