@@ -14,6 +14,8 @@ from quickstart.stage import Stage
 from support.operating import eventually
 
 Object = dict[str, Any]
+Objects = list[Object]
+Names = list[str]
 
 DEADLINE = 900.0
 """Seconds: an engine's start takes a minute on a busy machine, and a rollout has several."""
@@ -36,7 +38,7 @@ class Loop:
         found = self.list(kind, f"--field-selector=metadata.name={name}", namespace=namespace)
         return found[0] if found else None
 
-    def list(self, kind: str, *arguments: str, namespace: str | None = None) -> list[Object]:
+    def list(self, kind: str, *arguments: str, namespace: str | None = None) -> Objects:
         """Read objects of a kind."""
         where = ("--namespace", namespace or self.namespace)
         items: list[Object] = json.loads(self.stage.kubectl("get", kind, *where, *arguments, "--output=json"))["items"]
@@ -68,12 +70,12 @@ class Loop:
 
         return self.until(kind, name, refused, f"refused with {reason}")
 
-    def engine_pods(self) -> list[Object]:
+    def engine_pods(self) -> Objects:
         """Return the engine's pods with the agent, those on their way out left out."""
         pods = self.list("pods", "--selector=lora-operator.io/role=engine")
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
-    def events_of(self, name: str) -> list[Object]:
+    def events_of(self, name: str) -> Objects:
         """Return the Events about an object."""
         return self.list("events.events.k8s.io", f"--field-selector=regarding.name={name}")
 
@@ -93,7 +95,7 @@ class Loop:
             return set()
         return {model["id"] for model in answer.json()["data"]} if answer.status_code == 200 else set()
 
-    def adapter_files(self, pod: Object) -> list[str]:
+    def adapter_files(self, pod: Object) -> Names:
         """Return what lies in a pod's adapters volume but for the agent's own memory."""
         script = "import os; print(*[name for name in os.listdir('/adapters') if not name.startswith('.')])"
         pod_name = pod["metadata"]["name"]
