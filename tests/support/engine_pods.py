@@ -81,8 +81,13 @@ class EnginePod:
         """Let the agent take connections and never answer."""
         await self.stop_agent()
         callers: list[asyncio.StreamWriter] = []
+
+        def hang_up() -> None:
+            for caller in callers:
+                caller.close()
+
         server = await asyncio.start_server(lambda _, caller: callers.append(caller), self.address, door.PORT)
-        self.agent_stack.callback(lambda: [caller.close() for caller in callers])
+        self.agent_stack.callback(hang_up)
         self.agent_stack.callback(server.close)
 
     async def stop(self) -> None:
@@ -252,7 +257,9 @@ class EnginePods:
             engine_url=engine.url,
             poll_seconds=0.5,
             drain_seconds=0,
-            **{f"{name}_path": place for name, place in places.items()},
+            adapters_path=places["adapters"],
+            manifest_path=places["manifest"],
+            secret_path=places["secret"],
         )
 
     async def _mount(self, pods: list[EnginePod]) -> None:
