@@ -1,4 +1,4 @@
-"""The stage of the main loop: one cluster with two nodes, our images, a Hub, the chart installed; taken down at the end."""
+"""The stage of the main loop: two nodes, our images, a Hub, the chart installed. All of it goes at the end."""
 
 from __future__ import annotations
 

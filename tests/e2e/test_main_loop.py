@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +25,11 @@ from support.loop import Loop, condition, identities, is_ready
 from support.operating import eventually
 from tinymodel import cached as tinymodel
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [
+    pytest.mark.timeout(1800),
+    # huggingface_hub 2.4 itself calls its HTTP client in a way that this has deprecated.
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+]
 
 Object = dict[str, Any]
 
@@ -56,7 +59,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(on_stage: Stage) -> Iterator[Story]:
+def story(on_stage: Stage) -> Story:
     """Start two engine pods, one a node, and let the operator adopt them."""
     loop = Loop(on_stage, "demo")
     on_stage.kubectl("apply", "--filename", "-", stdin=json.dumps(manifests.namespace("demo")))
@@ -68,7 +71,7 @@ def story(on_stage: Stage) -> Iterator[Story]:
     loop.until_ready("loraengine", ENGINE)
     on_stage.kubectl("rollout", "status", f"deployment/{ENGINE}", "--namespace", "demo", "--timeout=15m")
     eventually(lambda: len(loop.engine_pods()) == 2, "two pods with the agent")
-    yield Story(loop, identities(loop.engine_pods()))
+    return Story(loop, identities(loop.engine_pods()))
 
 
 def test_training_ends_in_a_loaded_adapter_though_the_operator_is_killed_twice(story: Story) -> None:
@@ -313,9 +316,7 @@ def _peft(folder: Path, *, max_tokens: int) -> dict[str, list[str]]:
 def _kill_operator(loop: Loop) -> None:
     """End the operator's container at once, as the kernel would; kubelet starts another."""
     pods = loop.list("pods", "--selector=app.kubernetes.io/name=lora-operator", namespace=install.NAMESPACE)
-    running = [
-        pod for pod in pods if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
-    ]
+    running = [pod for pod in pods if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
     loop.stage.cluster.kill_container(install.NAMESPACE, running[0]["metadata"]["name"], "operator")
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from kubernetes.aio.client.exceptions import ApiException
 
-from lora_operator.errors import FieldConflictError
+from lora_operator.errors import ChangedError, FieldConflictError
 from lora_operator.finalizing import without_finalizer
 from lora_operator.labels import key_of
 from lora_operator.lora_engine.apply import write_shards
@@ -57,7 +57,7 @@ async def _tried(step: Awaitable[None], what: str) -> list[str]:
     """Take a step; return what it left behind, as a list of at most one sentence."""
     try:
         await step
-    except (ApiException, FieldConflictError, OSError) as error:
+    except (ApiException, ChangedError, FieldConflictError, OSError) as error:
         return [f"{what} ({_short(error)})"]
     return []
 
