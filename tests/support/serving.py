@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from hubserver import Hub
 from localcluster import ControlPlane
 from lora_operator.labels import API_VERSION, ENGINE
 from support.adapters import TINY_LLAMA, AdapterFiles
+from support.apiserver import ApiServer, RefusedError
 from support.engine_pods import EnginePods
 from support.operating import eventually
 from support.site import Object, Site
@@ -26,6 +28,13 @@ from support.site import Object, Site
 BASE = "acme/tiny-llama"
 SERVE = ("vllm", "serve", BASE, "--enable-lora")
 ENGINE_NAME = "llama"
+_GROUPS = {
+    "loraadapters": f"/apis/{API_VERSION}",
+    "loraengines": f"/apis/{API_VERSION}",
+    "deployments": "/apis/apps/v1",
+    "events": "/apis/events.k8s.io/v1",
+}
+"""Where resources lie that are not in the core group."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,25 @@ class ServingSite(Site):
             pods.wait_ready(replicas)
             plain.until("loraengine", ENGINE_NAME, "Ready", status="True")
             yield cls(plane, namespace, hub, pods)
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """Return an object; None where it is not there. Without kubectl: tests of adapters look often."""
+        try:
+            return ApiServer(self.plane).call("GET", f"{self._collection(f'{kind}s')}/{name}")
+        except RefusedError as refused:
+            if "not found" in str(refused):
+                return None
+            raise
+
+    def items(self, kind: str, *arguments: str) -> list[Object]:
+        """Return the objects of a kind, of a label where one is given (`-l`, `key=value`)."""
+        query = f"?labelSelector={quote(arguments[1])}" if arguments else ""
+        plural = "events" if kind.startswith("events") else kind
+        found: list[Object] = ApiServer(self.plane).call("GET", f"{self._collection(plural)}{query}")["items"]
+        return found
+
+    def _collection(self, plural: str) -> str:
+        return f"{_GROUPS.get(plural, '/api/v1')}/namespaces/{self.namespace}/{plural}"
 
     def publish(self, repo: str, files: AdapterFiles, *, private: bool = False) -> str:
         """Put an adapter onto the Hub and return its commit."""
