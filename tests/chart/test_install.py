@@ -28,7 +28,7 @@ Right = tuple[str, str, str, str]
 USED = {
     ("lora-operator.io", "loraengines"): {"list", "watch", "patch"},  # watching; finalisers
     ("lora-operator.io", "loraadapters"): {"get", "list", "watch", "create", "patch"},  # and output.adapter of a job
-    ("lora-operator.io", "loratrainingjobs"): {"list", "watch", "patch", "delete"},  # and ttlSecondsAfterFinished
+    ("lora-operator.io", "loratrainingjobs"): {"list", "watch", "delete"},  # and ttlSecondsAfterFinished
     ("lora-operator.io", "loraengines/status"): {"patch"},  # reporting
     ("lora-operator.io", "loraadapters/status"): {"patch"},
     ("lora-operator.io", "loratrainingjobs/status"): {"patch"},
@@ -39,7 +39,7 @@ USED = {
     ("", "namespaces"): {"get"},  # allowedNamespaces
     ("", "configmaps"): {"get", "list", "watch", "create", "patch", "delete"},  # shards, records, specs, data sets
     ("", "secrets"): {"get", "create", "patch", "delete"},  # an engine's own, and Hub tokens
-    ("batch", "jobs"): {"list", "watch", "create", "patch", "delete"},  # trainers
+    ("batch", "jobs"): {"list", "watch", "create", "patch"},  # trainers; they go by their owner
     ("events.k8s.io", "events"): {"create"},
 }
 TOKEN_REVIEW: Right = ("authentication.k8s.io", "tokenreviews", "create", "")

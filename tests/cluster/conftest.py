@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 import hubserver
 from hubserver import Hub
-from localcluster import ControlPlane
+from localcluster import ControlPlane, audit
+from support.chart import NAMESPACE, USER, Helm, operators_rights
 from support.operating import Operator, free_port, running_operator
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +34,10 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture(scope="session")
 def operator(kinds: ControlPlane, hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """Run one operator for the tier."""
-    kinds.run_kubectl("create", "namespace", "lora-system")
+    """Run one operator for the tier, with the rights that the chart grants it and no others."""
+    kinds.run_kubectl("create", "namespace", NAMESPACE)
+    rights = operators_rights(Helm(kinds.helm, tmp_path_factory.mktemp("helm")).render())
+    kinds.run_kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, rights)))
     port = str(free_port())
     settings = {
         "cleanup_seconds": "20",
@@ -42,5 +46,7 @@ def operator(kinds: ControlPlane, hub: Hub, tmp_path_factory: pytest.TempPathFac
         "HF_ENDPOINT": hub.url,
         "HF_HUB_DISABLE_XET": "1",
     }
-    with running_operator(kinds, tmp_path_factory.mktemp("operator"), **settings) as running:
+    with running_operator(kinds, tmp_path_factory.mktemp("operator"), user=USER, groups=(), **settings) as running:
         yield running
+    refused = [request for request in audit.requests(kinds.audit_log, user=USER) if request.code in {401, 403}]
+    assert not refused, "the chart grants the operator too little"

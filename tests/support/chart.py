@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ import yaml
 CHART = Path(__file__).resolve().parents[2] / "charts" / "lora-operator"
 RELEASE = "lora-operator"
 NAMESPACE = "lora-system"
+USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+"""Who the operator is to the apiserver."""
 
 Object = dict[str, Any]
 Values = dict[str, Any]
@@ -60,7 +63,7 @@ class Helm:
         if key not in self._rendered:
             text = self("template", release, str(CHART), "--namespace", NAMESPACE, values=values or {})
             self._rendered[key] = [obj for obj in yaml.safe_load_all(text) if obj]
-        return self._rendered[key]
+        return copy.deepcopy(self._rendered[key])
 
 
 def of_kind(objects: Iterable[Object], *kinds: str) -> list[Object]:
@@ -72,6 +75,12 @@ def named(objects: Iterable[Object], kind: str, name: str) -> Object:
     """Return the one object of this kind and name."""
     (found,) = (obj for obj in of_kind(objects, kind) if obj["metadata"]["name"] == name)
     return found
+
+
+def operators_rights(objects: Iterable[Object]) -> list[Object]:
+    """Return the operator's account, its roles and their bindings: what has to be there before it can start."""
+    kinds = ("ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+    return [obj for obj in of_kind(objects, *kinds) if "helm.sh/hook" not in obj["metadata"].get("annotations", {})]
 
 
 def operator_env(objects: Iterable[Object]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from localcluster import ControlPlane
 
-DEADLINE = 180.0
+DEADLINE = float(os.environ.get("D", "180"))
 Found = TypeVar("Found")
 
 
@@ -38,7 +38,12 @@ class Operator:
 
 @contextmanager
 def running_operator(
-    plane: ControlPlane, folder: Path, *, user: str = "the-operator", **settings: str
+    plane: ControlPlane,
+    folder: Path,
+    *,
+    user: str = "the-operator",
+    groups: Sequence[str] = ("system:masters",),
+    **settings: str,
 ) -> Iterator[Operator]:
     """Run an operator for the time of a with-block; `settings` are LORA_OPERATOR_<NAME>, or whole names in capitals."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +51,7 @@ def running_operator(
     given = {name if name.isupper() else f"LORA_OPERATOR_{name.upper()}": value for name, value in settings.items()}
     environment = {
         "PATH": os.environ["PATH"],
-        "KUBECONFIG": str(plane.kubeconfig_for_user(user, groups=["system:masters"])),
+        "KUBECONFIG": str(plane.kubeconfig_for_user(user, groups=groups)),
         "LORA_OPERATOR_METRICS_PORT": str(port),
         "LORA_OPERATOR_PROGRESS_PORT": str(free_port()),
     }

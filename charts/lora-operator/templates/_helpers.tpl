@@ -58,7 +58,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 # A training job makes the LoRAAdapter that it was asked for.
 - {apiGroups: [lora-operator.io], resources: [loraadapters], verbs: [get, list, watch, create, patch]}
 # One that is over goes when its time is up.
-- {apiGroups: [lora-operator.io], resources: [loratrainingjobs], verbs: [list, watch, patch, delete]}
+- {apiGroups: [lora-operator.io], resources: [loratrainingjobs], verbs: [list, watch, delete]}
 - apiGroups: [lora-operator.io]
   resources: [loraengines/status, loraadapters/status, loratrainingjobs/status]
   verbs: [patch]
@@ -75,7 +75,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - {apiGroups: [""], resources: [configmaps], verbs: [get, list, watch, create, patch, delete]}
 # One Secret an engine, and the Hub tokens that objects name. Never listed.
 - {apiGroups: [""], resources: [secrets], verbs: [get, create, patch, delete]}
-- {apiGroups: [batch], resources: [jobs], verbs: [list, watch, create, patch, delete]}
+- {apiGroups: [batch], resources: [jobs], verbs: [list, watch, create, patch]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create]}
 {{- end -}}
 
