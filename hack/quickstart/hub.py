@@ -25,16 +25,17 @@ def start(state_dir: Path, *, host: str) -> str:
     stop(state_dir)
     state_dir.mkdir(parents=True, exist_ok=True)
     with (state_dir / "hub.log").open("ab") as log:
-        subprocess.Popen(
+        # setsid lets go of it: it lives on when this process ends, and is nobody's zombie.
+        subprocess.run(
             [
-                sys.executable,
+                *("setsid", "--fork", sys.executable),
                 *("-m", "hubserver", "--host", host, "--port", str(PORTS[0]), "--files-port", str(PORTS[1])),
                 *("--root", str(state_dir / "hub"), "--pid-file", str(_pid_file(state_dir))),
             ],
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            check=True,
         )
     deadline = time.monotonic() + START_SECONDS
     while not _answers(url):

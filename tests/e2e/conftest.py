@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -20,4 +21,6 @@ def on_stage() -> Iterator[Stage]:
         install.install(ready)
         yield ready
     finally:
-        stage.down(state_dir)
+        # KEEP=1 leaves it up for a look, and for a faster next run.
+        if not os.environ.get("KEEP"):
+            stage.down(state_dir)
