@@ -13,12 +13,14 @@ from lora_operator.errors import Blocked, PassError
 from lora_operator.lora_adapter.observed import Observed, PodView
 from lora_operator.lora_adapter.plan import Rollout, answers
 from lora_operator.lora_adapter.refusal import NotServableError
-from lora_operator.protocol.door import EntryReport, State
+from lora_operator.protocol.door import State
 from lora_operator.protocol.manifest import Entry
 
 GAP: Final = timedelta(seconds=120)
 """How long a Ready pod may lack a version that had answered everywhere before Ready turns False."""
 EXAMPLES: Final = 10
+UNDER_WAY: Final = "Loading"
+"""The reason for all that passes by itself: fetched, loaded, probed. One word for it, for each turn is a write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,12 +144,9 @@ def _lack(pod: PodView, target: Entry) -> Lacking:
         return Lacking(pod=pod.name, reason="AgentUnreachable", message=message, final=False)
     entry = pod.entries.get(target.engine_name)
     if entry is None:
-        return Lacking(pod=pod.name, reason="Pending", message="its agent has not been told yet", final=False)
-    return Lacking(pod=pod.name, reason=_reason(entry), message=entry.message, final=entry.state is State.FAILED)
-
-
-def _reason(entry: EntryReport) -> str:
-    return entry.reason or ("Loading" if entry.state in {State.FETCHING, State.PENDING} else entry.state.value)
+        return Lacking(pod=pod.name, reason=UNDER_WAY, message="its agent has not been told yet", final=False)
+    reason = entry.reason or UNDER_WAY
+    return Lacking(pod=pod.name, reason=reason, message=entry.message, final=entry.state is State.FAILED)
 
 
 def _was_ready(observed: Observed, target: Entry) -> bool:
