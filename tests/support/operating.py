@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from localcluster import ControlPlane
 
-DEADLINE = float(os.environ.get("D", "180"))
+DEADLINE = 180.0
 Found = TypeVar("Found")
 
 
