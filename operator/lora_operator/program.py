@@ -49,7 +49,7 @@ class Program:
     async def start(self) -> None:
         """Connect, see everything once, then let the passes run."""
         settings = self._settings
-        kube = await kube_client.connect(saw=self._store.saw)
+        kube = await kube_client.connect(saw=self.watching.wrote)
         self._stack.push_async_callback(kube.close)
         self._stack.push_async_callback(self._doors.close)
         for resource in WATCHED:

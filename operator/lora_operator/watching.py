@@ -28,6 +28,8 @@ SELECTORS: Final = {
 }
 """Label selectors of our watches: the apiserver sends us nothing else of these resources."""
 
+_VERSIONS: Final = frozenset({"resourceVersion", "managedFields"})
+
 
 def concerned(obj: Object, store: Store) -> Iterable[Key]:
     """Yield the keys of the passes that an object matters to."""
@@ -65,13 +67,32 @@ class Watching:
         changed = self._store.gone(obj) if deleted else self._store.saw(obj)
         if not changed:
             return
-        metrics.OBJECTS.labels(obj["kind"]).set(len(self._store.kind(obj["kind"])))
-        for key in concerned(obj, self._store):
-            self._wake(key)
+        self._wake_concerned(obj)
         if deleted and obj["kind"] == ADAPTERS.kind:
             # Its own pass has nothing left to read: the engine's drops what the manifest still has of it.
             for key in engine_of_adapter(obj):
                 self._wake(key)
+
+    def wrote(self, obj: Object) -> None:
+        """Take in what a write of ours returned: when the watch tells of it, it is no news any more.
+
+        A status concerns everybody but the pass that wrote it.
+        """
+        before = self._store.get(key_of(obj))
+        own = key_of(obj) if before is not None and _but_status(before) == _but_status(obj) else None
+        if self._store.saw(obj):
+            self._wake_concerned(obj, but=own)
+
+    def _wake_concerned(self, obj: Object, *, but: Key | None = None) -> None:
+        metrics.OBJECTS.labels(obj["kind"]).set(len(self._store.kind(obj["kind"])))
+        for key in concerned(obj, self._store):
+            if key != but:
+                self._wake(key)
+
+
+def _but_status(obj: Object) -> Object:
+    metadata = {name: value for name, value in obj["metadata"].items() if name not in _VERSIONS}
+    return obj | {"metadata": metadata, "status": None}
 
 
 async def take_in(resource: Resource, *, kube: Kube, store: Store, namespaces: tuple[str, ...]) -> list[Key]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -47,17 +48,25 @@ class Woken:
     def __init__(self) -> None:
         self.keys: list[Key] = []
         self.watching = Watching(Store(), self.keys.append)
+        self.engine = make_engine()
 
     def by(self, obj: Object, *, deleted: bool = False) -> set[Key]:
         self.keys.clear()
         self.watching.informed(obj, deleted=deleted)
         return set(self.keys)
 
+    def by_writing(self, obj: Object, **fields: Any) -> set[Key]:
+        self.keys.clear()
+        written = copy.deepcopy(obj | fields)
+        written["metadata"]["resourceVersion"] = str(int(obj["metadata"]["resourceVersion"]) + 1)
+        self.watching.wrote(written)
+        return set(self.keys)
+
 
 @pytest.fixture
 def woken() -> Woken:
     found = Woken()
-    for obj in (make_bot(trainingJobRef={"name": "tuned"}), make_job(), make_engine()):
+    for obj in (make_bot(trainingJobRef={"name": "tuned"}), make_job(), found.engine):
         found.by(obj)
     return found
 
@@ -101,3 +110,22 @@ def test_what_was_seen_before_wakes_nobody(woken: Woken) -> None:
 
 def test_an_adapter_that_is_gone_wakes_its_engine_too(woken: Woken) -> None:
     assert woken.by(make_bot(), deleted=True) == {ADAPTER, ENGINE}
+
+
+def test_what_we_made_ourselves_wakes_its_pass_though_the_watch_has_no_news_then(woken: Woken) -> None:
+    made = make_adapter("made-by-a-training", namespace="team-a")
+    own = Key("LoRAAdapter", "team-a", "made-by-a-training")
+    woken.watching.wrote(copy.deepcopy(made))
+
+    assert own in woken.keys
+    assert woken.by(made) == set()
+
+
+def test_a_status_that_we_wrote_wakes_everybody_but_the_pass_that_wrote_it(woken: Woken) -> None:
+    assert woken.by_writing(woken.engine, status={"conditions": []}) == {ADAPTER, JOB}
+
+
+def test_what_others_changed_before_our_write_wakes_the_pass_all_the_same(woken: Woken) -> None:
+    metadata = woken.engine["metadata"] | {"annotations": {labels.REQUESTED_AT: "now"}}
+
+    assert woken.by_writing(woken.engine, status={}, metadata=metadata) == {ENGINE, ADAPTER, JOB}
