@@ -21,7 +21,7 @@ from imagebuild.engine import REPOSITORY
 from quickstart import hub, install, manifests
 from quickstart.stage import TINY_MODEL, TOKEN, Stage
 from support.adapters import TINY_LLAMA, AdapterFiles, make_adapter
-from support.loop import Loop, condition, identities, is_ready
+from support.loop import DEADLINE, Loop, condition, identities, is_ready
 from support.operating import eventually
 from tinymodel import cached as tinymodel
 
@@ -315,10 +315,19 @@ def _peft(folder: Path, *, max_tokens: int) -> dict[str, list[str]]:
 
 
 def _kill_operator(loop: Loop) -> None:
-    """End the operator's container at once, as the kernel would; kubelet starts another."""
-    pods = loop.list("pods", "--selector=app.kubernetes.io/name=lora-operator", namespace=install.NAMESPACE)
-    running = [pod for pod in pods if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
-    loop.stage.cluster.kill_container(install.NAMESPACE, running[0]["metadata"]["name"], "operator")
+    """End the operator's container at once, as the kernel would, and wait until kubelet has started another."""
+
+    def restarts() -> dict[str, int]:
+        pods = loop.list("pods", "--selector=app.kubernetes.io/name=lora-operator", namespace=install.NAMESPACE)
+        return {
+            pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"]
+            for pod in pods
+            if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+        }
+
+    ((name, before),) = eventually(restarts, "the operator to run").items()
+    loop.stage.cluster.kill_container(install.NAMESPACE, name, "operator")
+    eventually(lambda: restarts().get(name, before) > before, "the operator to run again", deadline=DEADLINE)
 
 
 def _scale_operator(loop: Loop, replicas: int) -> None:
