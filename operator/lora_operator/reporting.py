@@ -39,8 +39,8 @@ class Reporter:
         What differs in counts alone has to have done so for `patience` seconds.
         """
         key = key_of(obj)
-        before = obj.get("status") or {}
-        after = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        before = _without_empty(obj.get("status") or {})
+        after = _without_empty(status.model_dump(mode="json", by_alias=True, exclude_none=True))
         if before == after:
             self._due.pop(key, None)
             return None
@@ -72,6 +72,11 @@ def severity(status: Object) -> Literal["Normal", "Warning"]:
         for condition in status.get("conditions", [])
     )
     return "Normal" if fine else "Warning"
+
+
+def _without_empty(status: Object) -> Object:
+    """Return a status without empty lists: one that an apply empties is gone from the object, one it makes is not."""
+    return {name: value for name, value in status.items() if value != []}
 
 
 def _outline(status: Object) -> Object:

@@ -68,6 +68,15 @@ async def test_a_status_that_stands_is_not_written_again() -> None:
     assert (world.written, world.said) == ([], [])
 
 
+async def test_an_empty_list_is_no_news_for_one_that_an_apply_emptied_is_gone_from_the_object() -> None:
+    world = World()
+    before = stored(status(READY))
+    del before["status"]["pods"]
+
+    assert await world.reporter().report(before, status(READY)) is None
+    assert world.written == []
+
+
 async def test_counts_alone_are_written_once_they_have_differed_for_a_while() -> None:
     world = World()
     reporter = world.reporter()
