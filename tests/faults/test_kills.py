@@ -20,8 +20,8 @@ from support.crashing import Ground, Outcome, Run
 from support.fault_proxy import CrashPoint, Moment
 
 AT_ONCE = int(os.environ.get("LORA_FAULTS_AT_ONCE", "6"))
-ON_THE_WAY = ("RollingOut", "Pending", "Loading", "Starting", "EngineNotReady")
-"""Reasons that a status may or may not pass through: whether it does depends on how fast things are."""
+ENDS = ("Serving", "Training", "Published", "Loaded")
+"""The reasons that a run waits for. Whether a status passes through others depends on how fast things are."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,13 @@ def _judge(ground: Ground, crash: CrashPoint, reference: Outcome) -> Verdict:
     ]
     if len(outcome.writes) > 2 * len(reference.writes):
         faults.append(f"more writes than twice the {len(reference.writes)} without a kill")
-    if outcome.kills != ("before", "after") and not crash.what.endswith(ON_THE_WAY):
+    if outcome.kills != ("before", "after") and not _is_on_the_way(crash.what):
         faults.append("the write did not come twice")
     return Verdict(crash, outcome.kills, len(outcome.writes), tuple(faults))
+
+
+def _is_on_the_way(what: str) -> bool:
+    return "/status " in what and not what.endswith(ENDS)
 
 
 def _differences(when: str, wanted: object, got: object) -> list[str]:

@@ -80,6 +80,16 @@ class EnginePod:
     async def hang_agent(self) -> None:
         """Let the agent take connections and never answer."""
         await self.stop_agent()
+        await self._open_dead_door()
+
+    async def cut_off(self) -> None:
+        """Let the agent live on, and kubelet find it, where nobody else does: connections are taken, never answered."""
+        await self.stop_agent()
+        serving = lora_agent.serve(self.folder.settings, host="127.0.0.1", port=0)
+        self.agent = await self.agent_stack.enter_async_context(serving)
+        await self._open_dead_door()
+
+    async def _open_dead_door(self) -> None:
         callers: list[asyncio.StreamWriter] = []
 
         def hang_up() -> None:
@@ -177,6 +187,10 @@ class EnginePods:
         """Let the agent take connections and never answer."""
         self._call(pod.hang_agent())
 
+    def cut_off(self, pod: EnginePod) -> None:
+        """Let the operator reach the agent no more, though kubelet does: the pod stays Ready."""
+        self._call(pod.cut_off())
+
     def restart_agent(self, pod: EnginePod) -> None:
         """End the agent, however it is, and start it on the same volumes."""
 
@@ -215,6 +229,7 @@ class EnginePods:
         finally:
             for pod in self.pods:
                 await pod.stop()
+            await _hang_up(self._loop)
 
     async def _follow(self) -> None:
         """Start the pods that are new and end those that are gone."""
@@ -315,3 +330,10 @@ class EnginePods:
 
 def _path(pod: Object) -> str:
     return f"{collection(pod)}/{pod['metadata']['name']}"
+
+
+async def _hang_up(loop: Any) -> None:
+    """Close what came in while the doors were closing: asyncio leaves a connection in mid-handshake to nobody."""
+    for transport in list(loop._transports.values()):
+        transport.abort()
+    await asyncio.sleep(0)

@@ -121,6 +121,7 @@ class FaultProxy:
             up.set()
             await down.wait()
             await self._runner.cleanup()
+        await asyncio.sleep(0.1)  # what was closed just now is let go in a later turn of the loop
 
     async def _open(self) -> str:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -173,10 +174,15 @@ class FaultProxy:
             if request.query.get("watch") not in {"true", "1"}:
                 return web.Response(status=answer.status, headers=kept, body=await answer.read())
             stream = web.StreamResponse(status=answer.status, headers=kept)
-            with suppress(ConnectionError, aiohttp.ClientError):  # either end may leave a watch at any time
-                await stream.prepare(request)
-                async for chunk in answer.content.iter_any():
-                    await stream.write(chunk)
+            transport = answer.connection.transport if answer.connection is not None else None
+            try:
+                with suppress(ConnectionError, aiohttp.ClientError):  # either end may leave a watch at any time
+                    await stream.prepare(request)
+                    async for chunk in answer.content.iter_any():
+                        await stream.write(chunk)
+            finally:
+                if transport is not None:
+                    transport.abort()  # closing in form would take until the apiserver has something to tell
             return stream
 
 
