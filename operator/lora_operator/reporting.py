@@ -31,7 +31,8 @@ class Reporter:
         self._kube = kube
         self._recorder = recorder
         self._now = now
-        self._due: dict[Key, datetime] = {}
+        self._since: dict[Key, tuple[datetime, float]] = {}
+        """By object: since when counts have differed, and the jitter of their patience."""
 
     async def report(self, obj: Object, status: Model, *, patience: float = PATIENCE) -> float | None:
         """Write `status` where it differs from what `obj` has; return the seconds after which to come back, if any.
@@ -42,21 +43,22 @@ class Reporter:
         before = _without_empty(obj.get("status") or {})
         after = _without_empty(status.model_dump(mode="json", by_alias=True, exclude_none=True))
         if before == after:
-            self._due.pop(key, None)
+            self._since.pop(key, None)
             return None
         if _outline(before) == _outline(after):
-            moment = self._now() + timedelta(seconds=patience * random.uniform(1, 1.3))  # noqa: S311 - jitter
-            due = self._due.setdefault(key, moment)
+            fresh = self._now(), random.uniform(1, 1.3)  # noqa: S311 - jitter
+            since, jitter = self._since.setdefault(key, fresh)
+            due = since + timedelta(seconds=patience * jitter)
             if (wait := (due - self._now()).total_seconds()) > 0:
                 return wait
-        self._due.pop(key, None)
+        self._since.pop(key, None)
         await self._kube.apply(_status_patch(obj, after), subresource="status")
         await self._tell(obj, before, after)
         return None
 
     def forget(self, key: Key) -> None:
         """Forget an object that is gone."""
-        self._due.pop(key, None)
+        self._since.pop(key, None)
 
     async def _tell(self, obj: Object, before: Object, after: Object) -> None:
         was, ready = _condition(before, "Ready"), _condition(after, "Ready")

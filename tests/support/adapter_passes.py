@@ -60,6 +60,7 @@ def observed(obj: Object | None = None, *, engine: Object | None = None, **given
         "held": (),
         "written": (),
         "pods": (),
+        "starting": False,
         "suspended": False,
         "now": NOW,
     }

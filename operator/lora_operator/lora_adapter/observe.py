@@ -42,6 +42,7 @@ async def observe(key: Key, world: World) -> Observed | None:
         held=world.wanted.get(key, written),
         written=written,
         pods=_pods(adapter.engine_key, world),
+        starting=any(not is_ready(pod) for pod in world.store.referring("Pod", "engine", adapter.engine_key)),
         suspended=is_suspended(obj),
         now=world.now(),
     )

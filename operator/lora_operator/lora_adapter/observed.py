@@ -40,6 +40,8 @@ class Observed:
     written: tuple[Entry, ...]
     """This object's entries in the manifest as written."""
     pods: tuple[PodView, ...]
+    starting: bool
+    """Some pod of the engine is not Ready: the counts are about to change again."""
     suspended: bool
     now: datetime
 

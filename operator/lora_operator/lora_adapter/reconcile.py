@@ -25,10 +25,14 @@ from lora_operator.lora_adapter.resolve import origin_of, read_token, resolve
 from lora_operator.lora_adapter.status import GAP, Outcome, status
 from lora_operator.protocol.door import State
 from lora_operator.protocol.manifest import Entry
+from lora_operator.reporting import PATIENCE
 from lora_operator.world import Refusal, World
 
 UNHEARD_RETRY: Final = 5.0
 DELETING_RETRY: Final = 5.0
+STARTING_PATIENCE: Final = 300.0
+"""Seconds for which counts may be old while a pod starts: when it is Ready they are most often what they were, and a
+restart of one pod has cost its 200 adapters no write."""
 CREDENTIAL_STATES: Final = frozenset({"HubUnauthorized", "HubForbidden", "RepositoryNotFound"})
 
 
@@ -54,7 +58,8 @@ async def reconcile(key: Key, world: World) -> float | None:
     if problem is None and failed is None and gap is None and _must_hear_first(observed, todo):
         return UNHEARD_RETRY
     outcome = Outcome(rollout=todo, problem=problem or failed, early=early, gap=gap)
-    written = await world.reporter.report(observed.obj, status(observed, outcome))
+    patience = STARTING_PATIENCE if observed.starting else PATIENCE
+    written = await world.reporter.report(observed.obj, status(observed, outcome), patience=patience)
     return _soonest(written, again, _retry(outcome), _gap_end(gap))
 
 

@@ -104,6 +104,19 @@ async def test_counts_that_come_back_in_time_are_not_written_at_all() -> None:
     assert world.written == []
 
 
+async def test_patience_may_grow_and_shrink_while_counts_differ() -> None:
+    world = World()
+    reporter = world.reporter()
+    before, after = stored(status(READY)), status(READY, loaded=2)
+    await reporter.report(before, after)
+    world.now += timedelta(seconds=PATIENCE * 2)
+
+    assert await reporter.report(before, after, patience=PATIENCE * 10) is not None
+    assert world.written == []
+    assert await reporter.report(before, after) is None
+    assert len(world.written) == 1
+
+
 async def test_a_gap_under_a_ready_that_stands_waits_like_a_count() -> None:
     world = World()
     gap = status(READY, true("Reconciling", "PartlyLoaded", "1 of 2"))
