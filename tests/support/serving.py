@@ -47,12 +47,19 @@ class ServingSite(Site):
     @classmethod
     @contextmanager
     def running(
-        cls, plane: ControlPlane, namespace: str, *, hub: Hub, root: Path, replicas: int = 1
+        cls,
+        plane: ControlPlane,
+        namespace: str,
+        *,
+        hub: Hub,
+        root: Path,
+        replicas: int = 1,
+        command: tuple[str, ...] = SERVE,
     ) -> Iterator[ServingSite]:
         """Make the namespace, adopt an engine in it and run its pods for a with-block."""
         plain = Site.made(plane, namespace)
         publish_base(hub)
-        plain.apply(deployment(replicas=replicas))
+        plain.apply(deployment(command=command, replicas=replicas))
         plain.apply(engine())
         with EnginePods.acting(plane, namespace, ENGINE_NAME, hub_url=hub.url, root=root) as pods:
             pods.wait_ready(replicas)
