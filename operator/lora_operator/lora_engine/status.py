@@ -141,7 +141,11 @@ def _ready(observed: Observed) -> list[Object]:
 
 
 def _used(observed: Observed) -> int:
-    return max((report.engine.loads_since_start for report in observed.reports.values()), default=0)
+    """Return the most adapters that one pod has loaded; not less than was known while some pod is unheard."""
+    heard = [report.engine.loads_since_start for report in observed.reports.values()]
+    before = observed.engine.status.slots if observed.engine.status else None
+    unheard = any(pod["metadata"]["name"] not in observed.reports for pod in _ready(observed))
+    return max([*heard, before.used if before is not None and unheard else 0])
 
 
 def _adapters(observed: Observed, todo: Plan) -> EngineAdapters:

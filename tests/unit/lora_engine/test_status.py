@@ -115,6 +115,18 @@ def test_more_adapters_than_slots_are_a_warning(loads: int, warned: bool) -> Non
     assert (found.slots.used, found.slots.total) == (loads, 1)
 
 
+def test_slots_stay_as_they_were_while_a_ready_pod_is_unheard() -> None:
+    heard = adopted(make_pod("a"), reports={"a": report(loads=2)})
+    unheard = adopted(make_pod("a"), reports={})
+    told_before = heard.engine.model_copy(update={"status": status(heard)})
+
+    found = status(dataclasses.replace(unheard, engine=told_before))
+
+    assert found.slots is not None
+    assert found.slots.used == 2
+    assert "SlotsExceeded" in told(found)
+
+
 def test_an_adapter_counts_as_loaded_where_every_ready_pod_answers_it() -> None:
     one, two = make_entry("one"), make_entry("two")
     both = report(*(EntryReport(engine_name=entry.engine_name, state=State.LOADED) for entry in (one, two)))
