@@ -12,8 +12,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,11 +66,11 @@ class Outcome:
 
 @dataclass
 class Life:
-    """The operator's process, life after life."""
+    """The operator's process, life after life, each at a door of its own."""
 
     folder: Path
     settings: dict[str, str]
-    proxy: FaultProxy | None = None
+    proxy: FaultProxy
     process: subprocess.Popen[bytes] | None = None
     lives: int = 0
 
@@ -81,7 +81,6 @@ class Life:
 
     def begin(self) -> None:
         """Start the program at a new door."""
-        assert self.proxy is not None
         self.lives += 1
         config = self.folder / f"kubeconfig-{self.lives}"
         kubeconfig.write(config, server=self.proxy.open_door(), ca=self.proxy.ca_file, token=self.proxy.token)
@@ -114,8 +113,9 @@ def behind_proxy(
 ) -> Iterator[Life]:
     """Run an operator behind a proxy for the time of a with-block; it is killed around `crash`, and comes back."""
     folder.mkdir(parents=True)
-    life = Life(folder, settings)
-    with FaultProxy.running(plane, crash=crash, end=life.end_and_begin) as life.proxy:
+    with FaultProxy.running(plane, crash=crash) as proxy:
+        life = Life(folder, settings, proxy)
+        proxy.kill = life.end_and_begin
         life.begin()
         try:
             yield life
@@ -130,7 +130,7 @@ class Run:
     ground: Ground
     namespace: str
     crash: CrashPoint | None = None
-    _stack: ExitStack = field(default_factory=ExitStack)
+    _life: Life | None = None
 
     def __post_init__(self) -> None:
         self._api = ApiServer(self.ground.plane)
@@ -140,19 +140,17 @@ class Run:
         """Play the whole flow and return what it came to."""
         files = make_adapter()
         commit = self._prepare(files)
-        with self._stack:
-            self._life = self._stack.enter_context(self._operator())
-            pods = self._stack.enter_context(self._engine_pods())
+        with self._operator() as self._life, self._engine_pods() as pods:
             self._until("loraengines", ENGINE_NAME, "Serving")
             self._create(self._training())
             self._train(commit, files)
             self._until("loraadapters", BOT, "Loaded")
             self._until("loratrainingjobs", TRAINING, "Published")
-            self._settle()
+            self._settle(self._life)
             served = snapshot(self._api, self.namespace)
             self._delete_adapter(pods.pods[0])
-            self._settle()
-            return self._outcome(served, pods.pods[0])
+            self._settle(self._life)
+            return self._outcome(served, pods.pods[0], self._life.proxy)
 
     def _prepare(self, files: AdapterFiles) -> str:
         publish_base(self.ground.hub)
@@ -168,7 +166,7 @@ class Run:
             self._create(obj)
         return self.ground.hub.add_model(f"acme/{self.namespace}", files.files, private=True)
 
-    def _operator(self) -> Any:
+    def _operator(self) -> AbstractContextManager[Life]:
         port = str(free_port())
         settings = {
             "LORA_OPERATOR_NAMESPACE": self.namespace,
@@ -181,7 +179,7 @@ class Run:
         folder = self.ground.root / self.namespace
         return behind_proxy(self.ground.plane, folder, crash=self.crash, **settings)
 
-    def _engine_pods(self) -> Any:
+    def _engine_pods(self) -> AbstractContextManager[EnginePods]:
         root = self.ground.root / self.namespace / "pods"
         hub = self.ground.hub.url
         return EnginePods.acting(self.ground.plane, self.namespace, ENGINE_NAME, hub_url=hub, root=root)
@@ -215,15 +213,11 @@ class Run:
         self._eventually(lambda: self._get(group, "loraadapters", BOT) is None, "the adapter to be gone")
         self._eventually(lambda: not pod.engine.adapters and not pod.published, "its files to be gone")
 
-    def _settle(self) -> None:
+    def _settle(self, life: Life) -> None:
         """Wait until the operator writes nothing any more."""
-        proxy = self._life.proxy
-        assert proxy is not None
-        self._eventually(lambda: proxy.quiet_for(QUIET_SECONDS), f"{QUIET_SECONDS} s without a write")
+        self._eventually(lambda: life.proxy.quiet_for(QUIET_SECONDS), f"{QUIET_SECONDS} s without a write")
 
-    def _outcome(self, served: Object, pod: EnginePod) -> Outcome:
-        proxy = self._life.proxy
-        assert proxy is not None
+    def _outcome(self, served: Object, pod: EnginePod, proxy: FaultProxy) -> Outcome:
         events = self._api.call("GET", self._collection("/apis/events.k8s.io/v1", "events"))["items"]
         ours = [event for event in events if event.get("reportingController") == "lora-operator.io/operator"]
         asked = (path for method, path, _ in pod.engine.requests if method == "POST")
@@ -252,8 +246,8 @@ class Run:
 
     def _eventually(self, look: Callable[[], Found | None], what: str) -> Found:
         def alive() -> Found | None:
-            if life := getattr(self, "_life", None):
-                life.check()
+            if self._life is not None:
+                self._life.check()
             return look()
 
         return eventually(alive, f"{what} in {self.namespace}")

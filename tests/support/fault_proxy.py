@@ -3,7 +3,8 @@
 Writes pass one at a time, so that a crash leaves exactly those before it. Each life of the operator has a port of its
 own: what a life that is over still had under way never arrives.
 
-    with FaultProxy.running(plane, crash=CrashPoint("apply loraadapters/bot", 1), end=end) as proxy:
+    with FaultProxy.running(plane, crash=CrashPoint("apply loraadapters/bot", 1)) as proxy:
+        proxy.kill = ...
         start(proxy.open_door())
 """
 
@@ -60,10 +61,12 @@ class Write:
 class FaultProxy:
     """The proxy of one operator. Its methods are for the thread of the test."""
 
-    def __init__(self, plane: ControlPlane, *, crash: CrashPoint | None, end: Callable[[], None]) -> None:
+    kill: Callable[[], None]
+    """What ends the operator, and starts its next life at another door."""
+
+    def __init__(self, plane: ControlPlane, *, crash: CrashPoint | None) -> None:
         self._plane = plane
         self._crash = crash
-        self._end = end
         self._doors: set[int] = set()
         self._seen: Counter[str] = Counter()
         self._last = time.monotonic()
@@ -74,11 +77,9 @@ class FaultProxy:
 
     @classmethod
     @contextmanager
-    def running(
-        cls, plane: ControlPlane, *, crash: CrashPoint | None = None, end: Callable[[], None]
-    ) -> Iterator[FaultProxy]:
+    def running(cls, plane: ControlPlane, *, crash: CrashPoint | None = None) -> Iterator[FaultProxy]:
         """Stand between for the time of a with-block, on a thread of its own."""
-        proxy = cls(plane, crash=crash, end=end)
+        proxy = cls(plane, crash=crash)
         up, down = threading.Event(), asyncio.Event()
         thread = threading.Thread(target=lambda: proxy._loop.run_until_complete(proxy._serve(up, down)))
         thread.start()
@@ -153,7 +154,7 @@ class FaultProxy:
         self._doors.clear()
         if moment == "before":
             self._seen[here.what] -= 1  # it did not happen: the next life's is the nth
-        await asyncio.to_thread(self._end)
+        await asyncio.to_thread(self.kill)
         self._let_live(request)
 
     def _let_live(self, request: web.Request) -> None:
