@@ -115,7 +115,11 @@ def test_an_adapter_costs_a_handful_of_writes_from_apply_to_ready(crowd: Crowd) 
     crowd.site.ready("counted")
     crowd.site.told("counted", "Loaded")
 
-    written = tally(crowd.writes(since))
+    # Its own writes: what is still told of the crowd's counts, up to 40 s late, may fall into the same seconds.
+    own = [
+        write for write in crowd.writes(since) if write.name == "counted" or write.resource in {"configmaps", "events"}
+    ]
+    written = tally(own)
     print(f"\nwrites from apply to Ready: {sum(written.values())}: {dict(written)}")
     assert written["patch loraadapters"] == 1, "the finaliser"
     assert written["patch configmaps"] == 1, "the shard"
