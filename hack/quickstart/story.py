@@ -22,6 +22,8 @@ JOB: Final = "support-bot-v1"
 ADAPTER: Final = "support-bot"
 PROMPT: Final = "How do I reset my password?"
 POLL_SECONDS: Final = 0.5
+CONNECT_RETRIES: Final = 6
+"""With the client's own back-off: about half a minute."""
 PATIENCE_SECONDS: Final = 600.0
 
 Object = dict[str, Any]
@@ -94,7 +96,9 @@ def ask(base_url: str, model: str, prompt: str) -> str:
         "temperature": 0,
         "max_tokens": 24,
     }
-    answer = httpx2.post(f"{base_url}/chat/completions", json=body, timeout=120)
+    # A pod is Ready a moment before kube-proxy sends its Service's connections there.
+    with httpx2.Client(transport=httpx2.HTTPTransport(retries=CONNECT_RETRIES), timeout=120) as client:
+        answer = client.post(f"{base_url}/chat/completions", json=body)
     answer.raise_for_status()
     text: str = answer.json()["choices"][0]["message"]["content"]
     return text
