@@ -17,7 +17,6 @@ SUITE = "bookworm"
 # libnuma1 is all that vLLM and the training libraries need beyond Python itself.
 PACKAGES = ("python3", "python3-venv", "ca-certificates", "libnuma1")
 RECIPE = 1  # to be raised when what _build does changes its outcome
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 STRIPPED = (
     "var/cache/apt",
     "var/cache/debconf",
@@ -57,15 +56,15 @@ def image(reference: str) -> Path:
     return cache.build_once(name, pack)
 
 
-def mirror(sources: Path = Path("/etc/apt")) -> str:
-    """Return the Debian mirror that this machine's own apt uses."""
+def mirror(sources: Path = Path("/etc/apt")) -> str | None:
+    """Return the Debian mirror that this machine's own apt uses; None: debootstrap has one of its own."""
     files = [sources / "sources.list", *sorted(sources.glob("sources.list.d/*"))]
     for file in files:
         if file.suffix in {".list", ".sources"} and file.is_file():
             for word in _words_of_settings(file):
                 if word.startswith(("http://", "https://")) and word.rstrip("/").endswith("/debian"):
                     return word.rstrip("/")
-    return DEFAULT_MIRROR
+    return None
 
 
 def _words_of_settings(file: Path) -> list[str]:
@@ -84,7 +83,7 @@ def _build(partial: Path) -> None:
         process.run(
             [
                 *("unshare", "--mount", "--propagation", "private", "debootstrap", "--variant=minbase"),
-                *(f"--include={','.join(PACKAGES)}", SUITE, partial, mirror()),
+                *(f"--include={','.join(PACKAGES)}", SUITE, partial, *filter(None, [mirror()])),
             ]
         )
         for directory in STRIPPED:

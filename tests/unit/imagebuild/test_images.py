@@ -75,8 +75,8 @@ def test_the_base_comes_from_the_mirror_that_apt_uses(tmp_path: Path, file: str,
     assert base.mirror(tmp_path) == "https://m.test/debian"
 
 
-def test_without_apt_the_base_comes_from_debian(tmp_path: Path) -> None:
-    assert base.mirror(tmp_path) == base.DEFAULT_MIRROR
+def test_without_apt_debootstrap_takes_its_own_mirror(tmp_path: Path) -> None:
+    assert base.mirror(tmp_path) is None
 
 
 def test_without_root_the_way_around_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

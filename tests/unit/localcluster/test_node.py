@@ -11,8 +11,8 @@ from localcluster import node, processes, templating
 VALUES = {
     "name": "node-1",
     "address": "10.1.0.11",
-    "state": "/work/nodes/node-1",
-    "logs": "/work/nodes/node-1/logs",
+    "state": "/state/nodes/node-1",
+    "logs": "/state/nodes/node-1/logs",
     "peers": [{"pods": "10.1.18.0/24", "address": "10.1.0.12"}],
     "all_pods": "10.1.16.0/20",
     "path": "/cache/bin:/usr/bin:/bin",
