@@ -83,7 +83,8 @@ def _build(partial: Path) -> None:
         process.run(
             [
                 *("unshare", "--mount", "--propagation", "private", "debootstrap", "--variant=minbase"),
-                *(f"--include={','.join(PACKAGES)}", SUITE, partial, *filter(None, [mirror()])),
+                *(f"--include={','.join(PACKAGES)}", SUITE, str(partial)),
+                *filter(None, [mirror()]),
             ]
         )
         for directory in STRIPPED:
