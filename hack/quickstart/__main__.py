@@ -45,6 +45,8 @@ def run(state_dir: Path, nodes: int, *, once: bool) -> None:
     try:
         story.tell(_stage(state_dir, nodes=nodes, gpus=0))
         console.print(f"[green]the whole loop took {time.monotonic() - began:.0f} s[/]")
+        if not once:
+            console.print("the cluster stays up until [bold]make down[/]")
     finally:
         if once:
             stage.down(state_dir)

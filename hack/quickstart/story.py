@@ -82,8 +82,7 @@ Now try, after [bold]source {stage.state_dir / "env"}[/]:
   kubectl describe loraadapter {ADAPTER} -n {NAMESPACE}
   kubectl explain loraadapter.spec
   curl {base_url}/models
-  kubectl delete loraadapter {ADAPTER} -n {NAMESPACE}
-The cluster stays up until [bold]make down[/].""",
+  kubectl delete loraadapter {ADAPTER} -n {NAMESPACE}""",
         soft_wrap=True,
     )
 
