@@ -25,7 +25,6 @@ TRAINING_JOB: Final = f"{GROUP}/training-job"
 
 SUSPEND: Final = f"{GROUP}/suspend"
 REQUESTED_AT: Final = f"{GROUP}/requested-at"
-REVERTED: Final = f"{GROUP}/reverted"
 
 
 class Key(NamedTuple):

@@ -175,6 +175,14 @@ class Kube:
             metrics.REST_REQUESTS.labels(code, method).inc()
 
 
+def said_by_apiserver(error: ApiException) -> str:
+    """Return the sentence with which the apiserver refused."""
+    try:
+        return str(json.loads(error.body or "{}").get("message") or error.reason)
+    except ValueError:
+        return str(error.reason)
+
+
 def _field_conflict(error: ApiException) -> str:
     """Return what an apply conflicted with, one cause a line; empty where the 409 is another one (a uid, a version)."""
     try:

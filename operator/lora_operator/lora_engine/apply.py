@@ -6,11 +6,11 @@ Finaliser, Secret, shards and the record come before the Deployment's patch: a p
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any, Final
 
 from kubernetes.aio.client.exceptions import ApiException
 
+from lora_operator.clients.kube import said_by_apiserver
 from lora_operator.errors import FieldConflictError
 from lora_operator.finalizing import with_finalizer
 from lora_operator.labels import Key, key_of
@@ -90,7 +90,7 @@ async def _patch(patch: Object, deployment: Object, world: World) -> Refusal | N
     except ApiException as error:
         if error.status not in _REFUSALS:
             raise
-        return Refusal("AdoptionRejected", f"the apiserver refused the patch: {_message(error)}")
+        return Refusal("AdoptionRejected", f"the apiserver refused the patch: {said_by_apiserver(error)}")
     return None
 
 
@@ -100,10 +100,3 @@ def _over(obj: Object, before: Object | None) -> Object:
         return obj
     precondition = {name: before["metadata"][name] for name in ("uid", "resourceVersion")}
     return obj | {"metadata": obj["metadata"] | precondition}
-
-
-def _message(error: ApiException) -> str:
-    try:
-        return str(json.loads(error.body or "{}").get("message") or error.reason)
-    except ValueError:
-        return str(error.reason)

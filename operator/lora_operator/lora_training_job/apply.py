@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator import labels, progress_certificate
 from lora_operator.api.lora_training_job import Resolved
-from lora_operator.clients.kube import ADAPTERS, CONFIG_MAPS
+from lora_operator.clients.kube import ADAPTERS, CONFIG_MAPS, said_by_apiserver
 from lora_operator.errors import Blocked
 from lora_operator.labels import Key
 from lora_operator.lora_training_job import manifests
@@ -55,7 +54,9 @@ async def run(frozen: Frozen, observed: Observed, world: World) -> Object:
     except ApiException as error:
         if error.status not in REFUSED:
             raise
-        raise Blocked("JobRefused", f"the apiserver does not take the training's Job: {_message(error)}") from error
+        raise Blocked(
+            "JobRefused", f"the apiserver does not take the training's Job: {said_by_apiserver(error)}"
+        ) from error
 
 
 async def serve(observed: Observed, commit: str, world: World) -> None:
@@ -111,10 +112,3 @@ def _covers(there: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         return isinstance(there, list) and len(there) == len(wanted) and all(map(_covers, there, wanted))
     return bool(there == wanted)
-
-
-def _message(error: ApiException) -> str:
-    try:
-        return str(json.loads(error.body or "{}").get("message") or error.reason)
-    except ValueError:
-        return str(error.reason)

@@ -29,7 +29,7 @@ def spec_with(*, engine: Mapping[str, object] | None = None, **parts: Mapping[st
 
 def arguments(wanted: TrainSpec, *, accelerator: bool = False) -> dict[str, Any]:
     dtype = spec.dtype_of(wanted, accelerator=accelerator)
-    return recipe.sft_arguments(wanted, output_dir="/work/state", dtype=dtype, accelerator=accelerator, bar=False)
+    return recipe.sft_arguments(wanted, output_dir="/out/state", dtype=dtype, accelerator=accelerator, bar=False)
 
 
 def test_the_training_reaches_trl_under_its_own_names() -> None:
