@@ -32,7 +32,7 @@ class Found:
 
 
 def start(command: Sequence[str | Path], *, cluster: str, part: str, log: Path, owner: str = "") -> int:
-    """Start a part of a cluster in a session of its own and return its pid."""
+    """Start a part of a cluster in a session of its own and return its pid, once `find` finds it or it has ended."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -44,6 +44,8 @@ def start(command: Sequence[str | Path], *, cluster: str, part: str, log: Path, 
             cwd=log.parent,
             start_new_session=True,
         )
+    # Popen returns when exec has closed its pipe; the kernel lays out the new program's environment a moment later.
+    wait_for(f"{part} to start", lambda: _is_marked(process.pid) or process.poll() is not None, every=0.001)
     # It is found again by its environment; Popen would only warn that it is still running.
     process.returncode = 0
     return process.pid
@@ -64,7 +66,10 @@ def find(cluster: str | None = None) -> list[Found]:
 def stop(cluster: str) -> None:
     """Kill every process of a cluster and return when none is left: nothing of it is meant to outlive it."""
     ended: set[int] = set()
-    while left := find(cluster):
+    looks_at_nothing = 0
+    while looks_at_nothing < 2:  # a process in the middle of its exec carries no mark for a moment
+        left = find(cluster)
+        looks_at_nothing = 0 if left else looks_at_nothing + 1
         ended |= {found.pid for found in left}
         for found in left:
             _kill(found.pid)
@@ -102,6 +107,10 @@ def _all_found() -> Iterator[Found]:
                 part=variables.get(PART, ""),
                 owner=variables.get(OWNER, ""),
             )
+
+
+def _is_marked(pid: int) -> bool:
+    return CLUSTER in _environment(Path("/proc") / str(pid))
 
 
 def _environment(folder: Path) -> Mapping[str, str]:
