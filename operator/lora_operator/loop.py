@@ -14,7 +14,7 @@ from typing import Final
 from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator import metrics
-from lora_operator.errors import Blocked, ChangedError, Waiting
+from lora_operator.errors import Blocked, ChangedError, PassError, Waiting
 from lora_operator.labels import Key
 from lora_operator.workqueue import WorkQueue
 
@@ -22,6 +22,19 @@ logger = logging.getLogger(__name__)
 
 BLOCKED_RETRY: Final = 60.0
 """Seconds after which a blocked key is looked at again: some of its causes have no watch."""
+
+
+def retry_after(problem: PassError | None) -> float | None:
+    """Return the seconds after which a pass that tells of a problem in a status looks again; None without one."""
+    if problem is None:
+        return None
+    return problem.after if isinstance(problem, Waiting) else BLOCKED_RETRY
+
+
+def soonest(*waits: float | None) -> float | None:
+    """Return the shortest of the waits that are any."""
+    return min((wait for wait in waits if wait is not None), default=None)
+
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
 """One pass. Returns the seconds after which it wants to run again, or None."""

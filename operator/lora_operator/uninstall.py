@@ -98,10 +98,10 @@ async def let_go(kube: Kube, resource: Resource, namespace: str | None) -> None:
             return
         raise
     for obj in listing.items:
-        if (body := without_finalizer(obj)) is None:
+        if (operations := without_finalizer(obj)) is None:
             continue
         with contextlib.suppress(ChangedError):  # it went by itself
-            await kube.apply(body, last=True)
+            await kube.patch(obj, operations)
         logger.info("let go of %s %s/%s", resource.kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
 
 

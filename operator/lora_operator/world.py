@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from lora_operator.clients.door import Access, Doors
 from lora_operator.clients.hub import Hub
@@ -21,6 +22,9 @@ from lora_operator.protocol.training import TrainerStatus
 from lora_operator.reporting import Reporter
 from lora_operator.settings import Settings
 from lora_operator.store import Store
+
+SILENCE_SECONDS: Final = 60.0
+"""After so long without an answer, what an agent said last counts no more."""
 
 
 @dataclass(frozen=True, kw_only=True)

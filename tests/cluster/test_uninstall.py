@@ -66,9 +66,12 @@ def install(plane: ControlPlane, helm: Helm, values: Values) -> list[str]:
 
 
 def tenant(plane: ControlPlane, namespace: str) -> None:
-    """Make one object of each kind, held as the operator holds it."""
+    """Make one object of each kind, held as the operator holds it; and one as a restored backup leaves it."""
     plane.run_kubectl("create", "namespace", namespace)
     api = ApiServer(plane)
+    restored = samples.engine(namespace=namespace)
+    restored["metadata"] |= {"name": "restored", "finalizers": [FINALIZER]}
+    api.create(restored)
     for make in OBJECTS:
         held = with_finalizer(api.create(make(namespace=namespace)))
         manager = f"--field-manager={FIELD_MANAGER}"
@@ -89,7 +92,7 @@ def run(plane: ControlPlane, arguments: list[str]) -> subprocess.CompletedProces
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
-ALL = ["LoRAAdapter", "LoRAEngine", "LoRATrainingJob"]
+ALL = ["LoRAAdapter", "LoRAEngine", "LoRAEngine", "LoRATrainingJob"]
 
 
 def test_the_operator_is_stopped_first_and_then_namespaces_can_go(plane: ControlPlane, helm: Helm) -> None:

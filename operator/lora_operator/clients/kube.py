@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from kubernetes.aio import client, config
@@ -20,6 +20,7 @@ from lora_operator.errors import ChangedError, FieldConflictError
 Object = dict[str, Any]
 TIMEOUT: Final = 30
 APPLY: Final = "application/apply-patch+yaml"
+JSON_PATCH: Final = "application/json-patch+json"
 PAGE: Final = 500
 
 
@@ -97,10 +98,8 @@ class Kube:
                 return Listing(items, version)
             query["continue"] = more
 
-    async def apply(
-        self, obj: Object, *, subresource: str | None = None, force: bool = True, last: bool = False
-    ) -> Object:
-        """Server-side apply as our field manager. With `last`, the object may go by it: the answer is not taken in.
+    async def apply(self, obj: Object, *, subresource: str | None = None, force: bool = True) -> Object:
+        """Server-side apply as our field manager.
 
         An object with `metadata.uid` is never made anew. Raises FieldConflictError where `force` is off and another
         manager holds a field, and ChangedError where the object is gone, or not the one that was read.
@@ -116,9 +115,24 @@ class Kube:
             if error.status in {404, 409}:
                 raise ChangedError(f"{obj['kind']} {metadata['name']} went or changed meanwhile") from error
             raise
-        if BY_KIND[obj["kind"]] in WATCHED and not last:
+        if BY_KIND[obj["kind"]] in WATCHED:
             self._saw(written)
         return written
+
+    async def patch(self, obj: Object, operations: Sequence[Object]) -> None:
+        """Apply a JSON patch to an object, which may go by it: the answer is not taken in.
+
+        Raises ChangedError where the object is gone, or a `test` among the operations fails.
+        """
+        metadata = obj["metadata"]
+        path = BY_KIND[obj["kind"]].path(metadata.get("namespace"), metadata["name"])
+        query = {"fieldManager": labels.FIELD_MANAGER}
+        try:
+            await self._call("PATCH", path, query=query, body=operations, content_type=JSON_PATCH)
+        except ApiException as error:
+            if error.status in {404, 409, 422}:
+                raise ChangedError(f"{obj['kind']} {metadata['name']} went or changed meanwhile") from error
+            raise
 
     async def create(self, obj: Object) -> Object:
         """Create an object; an ApiException with status 409 where it exists."""
@@ -152,7 +166,7 @@ class Kube:
         path: str,
         *,
         query: dict[str, str] | None = None,
-        body: Object | None = None,
+        body: Object | Sequence[Object] | None = None,
         content_type: str = "application/json",
     ) -> Object:
         code = "none"

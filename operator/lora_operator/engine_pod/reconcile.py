@@ -14,13 +14,11 @@ from lora_operator.engine_pod.observe import Observed, observe
 from lora_operator.engine_pod.plan import adapter_of, engine_names_changed, shards_to_push
 from lora_operator.labels import ENGINE, Key
 from lora_operator.protocol.door import Report
-from lora_operator.world import World
+from lora_operator.world import SILENCE_SECONDS, World
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 3.0
-SILENCE_SECONDS: Final = 60.0
-"""After so long without an answer, what the agent said last counts no more."""
 
 
 async def reconcile(key: Key, world: World, woken: asyncio.Event) -> float | None:
@@ -34,13 +32,13 @@ async def reconcile(key: Key, world: World, woken: asyncio.Event) -> float | Non
         for shard in shards_to_push(observed.shards, observed.heard):
             await world.doors.push(observed.address, observed.access, shard)
         report = await _next_report(observed, world, woken)
+        if report is not None and report.base_known and observed.engine not in world.bases:
+            await _read_base(observed, world)
     except DoorError as error:
         return _silent(key, observed.engine, world, error)
     world.silent.pop(key, None)
     if report is not None:
         _hear(key, report, world)
-        if report.base_known and observed.engine not in world.bases:
-            await _read_base(observed, world)
     return 0.0
 
 

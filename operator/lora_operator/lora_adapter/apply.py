@@ -28,8 +28,8 @@ async def add_finalizer(observed: Observed, world: World) -> None:
 
 async def remove_finalizer(observed: Observed, world: World) -> None:
     """Let go of the object: nothing of it is left, or nobody can be asked any more."""
-    if (body := without_finalizer(observed.obj)) is not None:
-        await world.kube.apply(body, last=True)
+    if (operations := without_finalizer(observed.obj)) is not None:
+        await world.kube.patch(observed.obj, operations)
 
 
 async def say_left_behind(observed: Observed, places: list[str], world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from lora_operator.allowing import takes_from
 from lora_operator.api.lora_adapter import LoRAAdapter
@@ -12,11 +12,9 @@ from lora_operator.labels import Key, is_suspended, key_of
 from lora_operator.lora_adapter.observed import Observed, PodView
 from lora_operator.pods import is_ready
 from lora_operator.shards import shards_of
-from lora_operator.world import World
+from lora_operator.world import SILENCE_SECONDS, World
 
 Object = dict[str, Any]
-
-SILENCE_SECONDS: Final = 60.0
 
 
 async def observe(key: Key, world: World) -> Observed | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from lora_operator.errors import PassError, Waiting
+from lora_operator.errors import PassError
 from lora_operator.labels import Key
-from lora_operator.loop import BLOCKED_RETRY
+from lora_operator.loop import retry_after, soonest
 from lora_operator.lora_adapter.apply import add_finalizer, forget, remove_finalizer, say_left_behind, want
 from lora_operator.lora_adapter.observe import observe
 from lora_operator.lora_adapter.observed import Observed
@@ -52,15 +52,15 @@ async def reconcile(key: Key, world: World) -> float | None:
     target, failed, again = (None, None, None) if early else await _pin(key, observed, world)
     todo = rollout(observed, target)
     want(key, todo.want, world)
-    if not early and failed is None:
-        await _refresh_credentials(observed, todo.target, world)
+    locked_out = None if early or failed else await _refresh_credentials(observed, todo.target, world)
     gap = _gap(key, observed, todo, world)
-    if problem is None and failed is None and gap is None and _must_hear_first(observed, todo):
+    problem = problem or failed or locked_out
+    if problem is None and gap is None and _must_hear_first(observed, todo):
         return UNHEARD_RETRY
-    outcome = Outcome(rollout=todo, problem=problem or failed, early=early, gap=gap)
+    outcome = Outcome(rollout=todo, problem=problem, early=early, gap=gap)
     patience = STARTING_PATIENCE if observed.starting else PATIENCE
     written = await world.reporter.report(observed.obj, status(observed, outcome), patience=patience)
-    return _soonest(written, again, _retry(outcome), _gap_end(gap))
+    return soonest(written, again, retry_after(outcome.problem), _gap_end(gap))
 
 
 async def _pin(key: Key, observed: Observed, world: World) -> tuple[Entry | None, PassError | None, float | None]:
@@ -76,7 +76,7 @@ async def _pin(key: Key, observed: Observed, world: World) -> tuple[Entry | None
     try:
         resolved = await resolve(observed, world)
     except PassError as error:
-        wait = error.after if isinstance(error, Waiting) else BLOCKED_RETRY
+        wait = retry_after(error) or 0.0
         world.refusals[key] = Refusal(asked=asked, problem=error, until=world.now() + timedelta(seconds=wait))
         return pin, None if pin is not None else error, wait
     world.refusals.pop(key, None)
@@ -98,20 +98,26 @@ def _asked(observed: Observed) -> tuple[object, ...]:
     )
 
 
-async def _refresh_credentials(observed: Observed, target: Entry | None, world: World) -> None:
-    """Read the token's Secret again where an agent has none, or one that the Hub refuses: it may have been changed."""
-    if target is None or target.hub.credential is None:
-        return
-    for pod in observed.pods:
-        entry = (pod.entries or {}).get(target.engine_name)
-        if entry is None:
-            continue
-        if entry.state is State.WAITING_FOR_CREDENTIALS or entry.reason in CREDENTIAL_STATES:
-            before = world.credentials.get(target.hub.credential)
-            await read_token(origin_of(observed), world)
-            if world.credentials.get(target.hub.credential) != before:
-                world.wake(observed.adapter.engine_key)
-            return
+async def _refresh_credentials(observed: Observed, target: Entry | None, world: World) -> PassError | None:
+    """Read the token's Secret again where an agent has none, or one that the Hub refuses: it may have been changed.
+
+    Return why there is none to read: without it, that agent can't get on.
+    """
+    if target is None or target.hub.credential is None or not _is_locked_out(observed, target):
+        return None
+    before = world.credentials.get(target.hub.credential)
+    try:
+        await read_token(origin_of(observed), world)
+    except PassError as problem:
+        return problem
+    if world.credentials.get(target.hub.credential) != before:
+        world.wake(observed.adapter.engine_key)
+    return None
+
+
+def _is_locked_out(observed: Observed, target: Entry) -> bool:
+    told = [entry for pod in observed.pods if (entry := (pod.entries or {}).get(target.engine_name)) is not None]
+    return any(entry.state is State.WAITING_FOR_CREDENTIALS or entry.reason in CREDENTIAL_STATES for entry in told)
 
 
 def _gap(key: Key, observed: Observed, todo: Rollout, world: World) -> timedelta | None:
@@ -145,16 +151,5 @@ async def _leave(key: Key, observed: Observed, world: World) -> float | None:
     return None
 
 
-def _retry(outcome: Outcome) -> float | None:
-    problem = outcome.problem
-    if problem is None:
-        return None
-    return problem.after if isinstance(problem, Waiting) else BLOCKED_RETRY
-
-
 def _gap_end(gap: timedelta | None) -> float | None:
     return (GAP - gap).total_seconds() + 1 if gap is not None and gap < GAP else None
-
-
-def _soonest(*waits: float | None) -> float | None:
-    return min((wait for wait in waits if wait is not None), default=None)

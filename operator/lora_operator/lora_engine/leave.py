@@ -47,7 +47,7 @@ async def leave(observed: Observed, world: World) -> float | None:
         return AGAIN_SECONDS
     if left:
         await world.recorder.say(observed.obj, "Warning", "CleanupIncomplete", f"left behind: {'; '.join(left)}")
-    await world.kube.apply(released)
+    await world.kube.patch(observed.obj, released)
     world.bases.pop(engine.key, None)
     world.access.pop(engine.key, None)
     return None

@@ -13,7 +13,7 @@ from typing import Final
 from lora_operator.api.lora_training_job import Resolved
 from lora_operator.errors import Blocked, PassError, Waiting
 from lora_operator.labels import Key
-from lora_operator.loop import BLOCKED_RETRY
+from lora_operator.loop import retry_after, soonest
 from lora_operator.lora_training_job import apply, manifests
 from lora_operator.lora_training_job.observe import observe
 from lora_operator.lora_training_job.observed import Observed
@@ -49,7 +49,7 @@ async def reconcile(key: Key, world: World) -> float | None:
         return await _after_the_end(observed, world)
     outcome = await _advance(key, observed, world)
     written = await world.reporter.report(observed.obj, status(observed, outcome), patience=PATIENCE)
-    return _soonest(written, _retry(outcome.problem))
+    return soonest(written, retry_after(outcome.problem))
 
 
 async def _advance(key: Key, observed: Observed, world: World) -> Outcome:
@@ -111,7 +111,7 @@ async def _check_and_freeze(key: Key, observed: Observed, world: World) -> apply
     try:
         pins = await check(observed, world)
     except PassError as problem:
-        until = world.now() + timedelta(seconds=_retry(problem) or 0)
+        until = world.now() + timedelta(seconds=retry_after(problem) or 0)
         world.refusals[key] = Refusal(asked=asked, problem=problem, until=until)
         raise
     world.refusals.pop(key, None)
@@ -185,14 +185,4 @@ async def _after_the_end(observed: Observed, world: World) -> float | None:
         await apply.remove(observed, world)
         return None
     written = await world.reporter.report(observed.obj, status_of_the_end(observed), patience=PATIENCE)
-    return _soonest(written, left.total_seconds() if left is not None else None)
-
-
-def _retry(problem: PassError | None) -> float | None:
-    if problem is None:
-        return None
-    return problem.after if isinstance(problem, Waiting) else BLOCKED_RETRY
-
-
-def _soonest(*waits: float | None) -> float | None:
-    return min((wait for wait in waits if wait is not None), default=None)
+    return soonest(written, left.total_seconds() if left is not None else None)
