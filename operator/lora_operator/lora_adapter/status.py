@@ -100,8 +100,7 @@ def _refused(problem: PassError, *, early: bool, kept: Entry | None) -> list[Fac
 def _loaded(observed: Observed, outcome: Outcome, target: Entry) -> list[Fact]:
     pods = observed.pods
     if not pods:
-        message = "the engine has no Ready pod: scale its Deployment up, or see why its pods are not Ready"
-        return [false("Ready", "NoPods", message), false("Loaded", "NoPods", message)]
+        return _without_pods(starting=observed.starting)
     lacking = _lacking(pods, target)
     if not lacking:
         everywhere = f"{target.engine_name} answers on {len(pods)} of {len(pods)} Ready pods"
@@ -121,6 +120,14 @@ def _loaded(observed: Observed, outcome: Outcome, target: Entry) -> list[Fact]:
         false("Loaded", reason, why),
         true("Stalled" if stalled else "Reconciling", reason, why),
     ]
+
+
+def _without_pods(*, starting: bool) -> list[Fact]:
+    message = "the engine has no Ready pod: scale its Deployment up, or see why its pods are not Ready"
+    if starting:
+        message = "the engine has no Ready pod yet: wait for the one that is starting, or see why it is not Ready"
+    facts = [false("Ready", "NoPods", message), false("Loaded", "NoPods", message)]
+    return [*facts, true("Reconciling", "NoPods", message)] if starting else facts
 
 
 def _why(lacking: tuple[Lacking, ...], pods: tuple[PodView, ...]) -> tuple[str, str]:

@@ -60,6 +60,15 @@ def test_without_pods_it_is_neither_ready_nor_stalled() -> None:
 
     assert given["Ready"] == given["Loaded"] == ("False", "NoPods")
     assert "Stalled" not in given
+    assert "Reconciling" not in given
+
+
+def test_while_the_first_pod_starts_it_is_on_its_way() -> None:
+    given = found(observed(starting=True))
+
+    assert outline(given)["Ready"] == ("False", "NoPods")
+    assert outline(given)["Reconciling"] == ("True", "NoPods")
+    assert "wait for the one that is starting" in message(given)
 
 
 def test_on_its_way_is_reconciling_with_the_agent_s_words_and_an_example() -> None:
