@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
+# Most of the time of these tiers is waiting; a file's tests stay together, for they share what they set up.
+SPREAD := --numprocesses 3 --dist loadfile
 SETUP := .venv/.set-up
 
 .PHONY: help setup quickstart cluster down lint generate verify test test-quick test-cluster test-e2e test-faults bench
@@ -35,10 +37,10 @@ verify: setup ## Fail where a generated file is not what its generator writes.
 test: test-quick test-cluster test-e2e test-faults ## Run all four tiers.
 
 test-quick: lint verify ## Run lint, verify, unit, contract, crd and chart tests.
-	@$(PYTEST) tests/unit tests/contract tests/crd tests/chart
+	@$(PYTEST) $(SPREAD) tests/unit tests/contract tests/crd tests/chart
 
 test-cluster: setup ## Run the tests on a real apiserver with a fake engine.
-	@$(PYTEST) tests/cluster
+	@$(PYTEST) $(SPREAD) tests/cluster
 
 test-e2e: setup ## Run the tests on real nodes with vLLM and training.
 	@$(PYTEST) tests/e2e
