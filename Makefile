@@ -9,7 +9,7 @@ SETUP := .venv/.set-up
 .PHONY: help setup quickstart cluster down lint generate verify test test-quick test-cluster test-e2e test-faults bench
 
 help: ## List the targets.
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 setup: $(SETUP) ## Install the light Python environment into .venv.
 
@@ -28,7 +28,7 @@ down: setup ## Stop the local cluster and the Hub.
 lint: setup ## Run ruff, mypy, import-linter, codespell and yamllint.
 	@hack/lint.sh
 
-generate: setup ## Write what is generated: CRDs, API documentation.
+generate: setup ## Write what is generated: CRDs, API documentation, the chart's schema and README, protocol schemas.
 	@$(PYTHON) -m generators
 
 verify: setup ## Fail where a generated file is not what its generator writes.

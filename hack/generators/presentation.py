@@ -48,7 +48,8 @@ PRESENTATIONS: Final[dict[type[Object], Presentation]] = {
             Column("Pods", ".status.pods.ready", "Pods of the engine that are Ready.", "integer"),
             Column("Adapters", ".status.adapters.loaded", "Adapters that answer on all of them.", "integer"),
             Column("Target", ".spec.targetRef.name", "The Deployment.", wide=True),
-            Column("Desired", ".status.adapters.desired", "Adapters that should answer.", "integer", wide=True),
+            Column("Wanted", ".status.adapters.desired", "Adapters that should answer.", "integer", wide=True),
+            Column("Total", ".status.pods.total", "Pods of the engine, Ready or not.", "integer", wide=True),
             Column("Agent", ".status.agentImage", "The agent's image.", wide=True),
             AGE,
         ),
@@ -58,7 +59,7 @@ PRESENTATIONS: Final[dict[type[Object], Presentation]] = {
         short_name="lad",
         columns=(
             *READY,
-            Column("Model", ".status.current.engineName", "What clients put in `model`."),
+            Column("Model", ".status.current.engineName", "The name that clients put in `model`."),
             Column("Engine", ".spec.engineRef.name", "The LoRAEngine."),
             Column("Loaded", ".status.replicas.loaded", "Pods on which the adapter answers.", "integer"),
             Column("Pods", ".status.replicas.desired", "Pods on which it should.", "integer"),
@@ -78,7 +79,7 @@ PRESENTATIONS: Final[dict[type[Object], Presentation]] = {
         short_name="ltj",
         columns=(
             *READY,
-            Column("Progress", ".status.trainerStatus.progressPercentage", "Per cent of the training.", "integer"),
+            Column("Percent", ".status.trainerStatus.progressPercentage", "Per cent of the training.", "integer"),
             Column("Step", ".status.trainerStatus.currentStep", "Optimiser steps done.", "integer"),
             Column("Loss", '.status.trainerStatus.metrics[?(@.name=="loss")].value', "The loss as last read."),
             Column("Base", ".spec.baseModel.name", "The base model.", wide=True),

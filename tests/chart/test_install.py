@@ -129,7 +129,7 @@ def reads_in_code() -> Iterator[tuple[Resource, str]]:
 
 
 def test_the_notes_print_first_objects_that_the_apiserver_takes(api: ApiServer, notes: str) -> None:
-    documents = re.findall(r"<<YAML\n(.*?)\n  YAML", notes, flags=re.DOTALL)
+    documents = re.findall(r"<<YAML\n(.*?)\nYAML\n", notes, flags=re.DOTALL)
     filled = [yaml.safe_load(re.sub(r"<[^>]+>", "acme/tiny", text)) for text in documents]
     assert [obj["kind"] for obj in filled] == ["LoRAEngine", "LoRAAdapter"]
     for obj in filled:

@@ -73,7 +73,7 @@ def kubectl(api: ApiServer, *arguments: str, stdin: str | None = None) -> str:
         ),
         pytest.param(
             "ltj",
-            ["NAME", "READY", "REASON", "PROGRESS", "STEP", "LOSS", "AGE"],
+            ["NAME", "READY", "REASON", "PERCENT", "STEP", "LOSS", "AGE"],
             ["seen", "True", "Loaded", "40", "12", "2.71"],
             id="a training job",
         ),

@@ -114,7 +114,10 @@ class AdapterSpec(Model):
     ]
     """engineRef is the LoRAEngine that serves the adapter. It can't be changed: to move, create another LoRAAdapter."""
     served_name: ServedName | None = None
-    """servedName is what clients put in `model`; absent: the object's name. Unique per tenant."""
+    """servedName is the name that clients are to put in `model`; absent: the object's name. Stored, not acted on yet.
+
+    Without a gateway clients call the engine by status.current.engineName.
+    """
     mode: AdapterMode = AdapterMode.DYNAMIC
     """mode Dynamic loads the adapter into an engine that runs."""
     loading: Loading = Loading.EAGER
@@ -123,7 +126,7 @@ class AdapterSpec(Model):
         Annotated[tuple[Tenant, ...], Field(min_length=1, max_length=256, json_schema_extra=map_list("namespace"))]
         | None
     ) = None
-    """tenants are the namespaces that may call the adapter; absent: the object's own."""
+    """tenants are the namespaces that are to call the adapter; absent: the object's own. Stored, not enforced yet."""
 
 
 class AdapterVersion(Model):

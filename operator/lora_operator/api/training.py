@@ -235,12 +235,12 @@ class AdapterOutput(Model):
     name: ShortName | None = None
     """name of the LoRAAdapter, in this namespace; absent: the name of this object."""
     served_name: ServedName | None = None
-    """servedName is what clients put in `model`; absent: the LoRAAdapter's name."""
+    """servedName of the LoRAAdapter; absent: its name."""
     tenants: (
         Annotated[tuple[Tenant, ...], Field(min_length=1, max_length=256, json_schema_extra=map_list("namespace"))]
         | None
     ) = None
-    """tenants are the namespaces that may call the adapter; absent: this one."""
+    """tenants of the LoRAAdapter; absent: this namespace."""
 
 
 class Output(Model):
