@@ -7,7 +7,6 @@ From the directory that the engine serves, where the agent has it, with the shap
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,33 +43,16 @@ async def read_base(*, name: str, path: Path | None, hub: Hub, tokens: Iterable[
 
 def _from_directory(name: str, path: Path) -> Known:
     try:
-        config = _parse((path / "config.json").read_bytes(), where=str(path / "config.json"))
-        headers = [_header(file) for file in sorted(path.glob("*.safetensors"))]
-    except (OSError, adapter.HeaderError) as error:
+        base = adapter.open_base(path)
+    except (OSError, ValueError) as error:
         raise Trouble("BaseNotReadable", f"{path}: {error}", ends=Ends.REFUSED) from error
-    shapes = adapter.base_from_headers(headers, config) or adapter.base_from_config(config)
+    shapes = base.shapes
     modules = {module: tuple(shape) for module, shape in shapes.modules.items()} if shapes else None
-    return Known(wire=door.Base(name=name, config=config, shapes=modules), shapes=shapes)
+    return Known(wire=door.Base(name=name, config=base.config, shapes=modules), shapes=shapes)
 
 
 def _parse(content: bytes, *, where: str) -> Mapping[str, Any]:
     try:
-        config = json.loads(content)
+        return adapter.parse_base_config(content, where=where)
     except ValueError as error:
-        raise Trouble("BaseNotReadable", f"{where}: {error}", ends=Ends.REFUSED) from error
-    if not isinstance(config, dict):
-        raise Trouble("BaseNotReadable", f"{where} is not a JSON object", ends=Ends.REFUSED)
-    return config
-
-
-def _header(path: Path) -> adapter.Header:
-    """Read a safetensors header and not the gigabytes behind it."""
-    size = path.stat().st_size
-    prefix = b""
-    with path.open("rb") as file:
-        while (wanted := adapter.header_range(prefix, size)) is not None:
-            more = file.read(wanted[1] - wanted[0])
-            if not more:
-                raise adapter.HeaderError(adapter.Code.TRUNCATED_FILE, f"{path.name} ended while it was read")
-            prefix += more
-    return adapter.parse_header(prefix, size)
+        raise Trouble("BaseNotReadable", str(error), ends=Ends.REFUSED) from error

@@ -4,13 +4,14 @@ Operator, agent and trainer import it; it imports nothing else of ours, and need
 """
 
 from .base import Base, base_from_config, base_from_headers
+from .base_directory import LocalBase, open_base, parse_base_config
 from .directory import open_directory
 from .engine import EngineLimits
 from .files import Adapter, FileFacts, from_config, from_parts
-from .findings import Code, Finding, Severity, Summary, Verdict
+from .findings import Code, Finding, Severity, Summary, Verdict, quotable
 from .header import FIRST_GUESS, Header, HeaderError, Tensor, header_range, parse_header
 from .inspection import inspect
-from .names import CONFIG, WEIGHTS, digest, engine_name, weights_files
+from .names import CONFIG, WEIGHTS, base_weights_files, digest, engine_name, weights_files
 
 __all__ = [
     "CONFIG",
@@ -24,19 +25,24 @@ __all__ = [
     "Finding",
     "Header",
     "HeaderError",
+    "LocalBase",
     "Severity",
     "Summary",
     "Tensor",
     "Verdict",
     "base_from_config",
     "base_from_headers",
+    "base_weights_files",
     "digest",
     "engine_name",
     "from_config",
     "from_parts",
     "header_range",
     "inspect",
+    "open_base",
     "open_directory",
+    "parse_base_config",
     "parse_header",
+    "quotable",
     "weights_files",
 ]

@@ -46,6 +46,7 @@ class Code(enum.StrEnum):
     # The weights
     TRUNCATED_FILE = "TruncatedFile"
     MALFORMED_HEADER = "MalformedHeader"
+    MALFORMED_INDEX = "MalformedIndex"
     NO_TENSORS = "NoTensors"
     UNSUPPORTED_DTYPE = "UnsupportedDtype"
     UNKNOWN_TENSOR = "UnknownTensor"

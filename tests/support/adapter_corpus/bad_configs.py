@@ -1,0 +1,92 @@
+"""Adapters whose config asks for what vLLM refuses, never reads, or computes otherwise than PEFT."""
+
+from dataclasses import replace
+
+from lora_operator import adapter
+from lora_operator.adapter import Code
+from support.adapter_corpus.case import ALL, CPU, Case, bad, with_config
+from support.adapters import make_adapter
+
+_FIELDS = (
+    bad("rank 0", Code.MALFORMED_CONFIG, with_config(r=0)),
+    bad("a negative rank", Code.MALFORMED_CONFIG, with_config(r=-8)),
+    bad("rank 8.0", Code.MALFORMED_CONFIG, with_config(r=8.0)),
+    bad("rank true", Code.MALFORMED_CONFIG, with_config(r=True)),
+    bad("rank as a text", Code.MALFORMED_CONFIG, with_config(r="8")),
+    bad("no rank", Code.MALFORMED_CONFIG, with_config(r=None)),
+    bad("no alpha", Code.MALFORMED_CONFIG, with_config(lora_alpha=None)),
+    bad("alpha as a text", Code.MALFORMED_CONFIG, with_config(lora_alpha="16")),
+    bad("a rank of 0 in rank_pattern", Code.MALFORMED_CONFIG, with_config(rank_pattern={"c_attn": 0})),
+    bad("a rank of 4.5 in rank_pattern", Code.MALFORMED_CONFIG, with_config(rank_pattern={"c_attn": 4.5})),
+    bad("rank_pattern a list", Code.MALFORMED_CONFIG, with_config(rank_pattern=["q_proj"])),
+    bad("alpha_pattern with a text", Code.MALFORMED_CONFIG, with_config(alpha_pattern={"q_proj": "4"})),
+    bad("dropout 2", Code.MALFORMED_CONFIG, with_config(lora_dropout=2)),
+    bad("no targets", Code.MALFORMED_CONFIG, with_config(target_modules=[])),
+    bad("targets a number", Code.MALFORMED_CONFIG, with_config(target_modules=7)),
+    bad("targets missing", Code.MALFORMED_CONFIG, with_config(target_modules=None)),
+    bad("targets a broken regex", Code.MALFORMED_CONFIG, with_config(target_modules="(q_proj")),
+    bad("use_rslora a text", Code.MALFORMED_CONFIG, with_config(use_rslora="yes")),
+    bad(
+        "targets null",
+        Code.MALFORMED_CONFIG,
+        lambda: make_adapter().with_file(
+            adapter.CONFIG, b'{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": null}'
+        ),
+    ),
+)
+
+_RANKS = (
+    bad("rank too high", Code.RANK_TOO_HIGH, lambda: make_adapter(rank=64)),
+    bad("rank too high in rank_pattern alone", Code.RANK_TOO_HIGH, with_config(rank_pattern={"c_attn": 64})),
+    bad("config says another rank", Code.RANK_MISMATCH, with_config(r=4)),
+    bad("rank_pattern that is not in the tensors", Code.RANK_MISMATCH, with_config(rank_pattern={"v_proj": 4})),
+    bad("a regex in rank_pattern that is not in the tensors", Code.RANK_MISMATCH,
+        with_config(rank_pattern={r".*\.v_.*": 4})),
+    bad("tensors of a rank_pattern that the config lacks", Code.RANK_MISMATCH,
+        lambda: make_adapter(ranks={"v_proj": 4})),
+)  # fmt: skip
+
+_SCOPE = (
+    bad("targets narrower than the tensors", Code.NOT_TARGETED, with_config(target_modules=["q_proj"])),
+    bad("a regex narrower than the tensors", Code.NOT_TARGETED, with_config(target_modules=r".*\.q_proj")),
+    bad("a regex that matches only a part", Code.NOT_TARGETED, with_config(target_modules="q_proj|v_proj")),
+    bad("excluded though in the file", Code.NOT_TARGETED, with_config(exclude_modules=["v_proj"])),
+    bad("excluded by a regex though in the file", Code.NOT_TARGETED, with_config(exclude_modules=r".*v_proj")),
+    bad("layers narrower than the tensors", Code.NOT_TARGETED, with_config(layers_to_transform=1)),
+    bad("embeddings beside all-linear", Code.NOT_TARGETED,
+        lambda: make_adapter(targets=[*ALL, "embed_tokens"], config={"target_modules": "all-linear"})),
+    bad("missing tensors with a random init", Code.MISSING_TENSOR,
+        with_config(target_modules=["q_proj", "v_proj", "o_proj"], init_lora_weights=False)),
+)  # fmt: skip
+
+_VARIANTS = (
+    bad("DoRA", Code.DORA_NOT_SUPPORTED, with_config(use_dora=True)),
+    bad("bias all", Code.BIAS_NOT_SUPPORTED, with_config(bias="all")),
+    bad("bias lora_only", Code.BIAS_NOT_SUPPORTED, with_config(bias="lora_only")),
+    bad("lora_bias", Code.BIAS_NOT_SUPPORTED, with_config(lora_bias=True)),
+    bad("modules_to_save", Code.MODULES_TO_SAVE_NOT_SUPPORTED, with_config(modules_to_save=["lm_head"])),
+    bad("modules_to_save of a classifier", Code.MODULES_TO_SAVE_NOT_SUPPORTED, with_config(modules_to_save=["score"])),
+    *(
+        bad(f"init {init}", Code.INIT_NOT_SUPPORTED, with_config(init_lora_weights=init))
+        for init in ("pissa", "pissa_niter_16", "olora", "corda", "LoftQ")
+    ),
+    bad("an unknown init", Code.UNSUPPORTED_VARIANT, with_config(init_lora_weights="magic")),
+    bad("aLoRA", Code.UNSUPPORTED_VARIANT, with_config(alora_invocation_tokens=[1, 2])),
+    bad("layer replication", Code.UNSUPPORTED_VARIANT, with_config(layer_replication=[[0, 2]])),
+    bad("BD-LoRA", Code.UNSUPPORTED_VARIANT, with_config(use_bdlora={"nblocks": 2})),
+    bad("QALoRA", Code.UNSUPPORTED_VARIANT, with_config(use_qalora=True)),
+    bad("trained tokens", Code.UNSUPPORTED_VARIANT, with_config(trainable_token_indices=[5])),
+    bad("megatron", Code.UNSUPPORTED_VARIANT, with_config(megatron_config={"a": 1})),
+    bad("arrow", Code.UNSUPPORTED_VARIANT, with_config(arrow_config={"top_k": 2})),
+    bad("kasa", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={"beta": 1})),
+    bad("LoRA on parameters", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["experts.x"])),
+    bad("embeddings tied by PEFT", Code.UNSUPPORTED_VARIANT,
+        lambda: make_adapter(targets=["embed_tokens"], config={"ensure_weight_tying": True}), askable=False),
+    bad("no peft_type", Code.UNSUPPORTED_VARIANT, with_config(peft_type=None)),
+    bad("peft_type in lower case", Code.UNSUPPORTED_VARIANT, with_config(peft_type="lora")),
+    bad("another method", Code.UNSUPPORTED_VARIANT, with_config(peft_type="IA3")),
+    bad("an unknown task", Code.UNSUPPORTED_VARIANT, with_config(task_type="CHAT")),
+    bad("another engine", Code.UNKNOWN_ENGINE, make_adapter, engine=replace(CPU, type="TGI"), askable=False),
+)  # fmt: skip
+
+BAD_CONFIGS: tuple[Case, ...] = (*_FIELDS, *_RANKS, *_SCOPE, *_VARIANTS)

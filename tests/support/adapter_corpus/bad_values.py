@@ -1,0 +1,44 @@
+"""Adapters whose values, or whose scaling, are not finite or would not be once cast and multiplied.
+
+Each of them may spoil the answers of the base and of every other adapter, also after its unload.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from lora_operator.adapter import Code
+from support.adapter_corpus.case import CPU, Case, bad, with_config
+from support.adapters import make_adapter
+
+_HALF = replace(CPU, dtype="float16")
+
+_NOT_FINITE = tuple(
+    bad(
+        f"{what} in the last element, {dtype}",
+        Code.NOT_FINITE,
+        lambda dtype=dtype, value=value: make_adapter(dtype=dtype).spoilt(value=value),  # type: ignore[misc]
+        level="full",
+        poisonous=True,
+    )
+    for dtype in ("F32", "F16", "BF16", "F64", "F8_E5M2", "F8_E4M3")
+    for what, value in (("NaN", np.nan), ("Inf", np.inf), ("-Inf", -np.inf))
+    if dtype != "F8_E4M3" or what == "NaN"  # it has no infinity
+)
+
+_TOO_LARGE = (
+    bad("1e30", Code.VALUE_TOO_LARGE, lambda: make_adapter().spoilt(value=1e30), level="full", poisonous=True),
+    bad("1e300 in float64", Code.VALUE_TOO_LARGE, lambda: make_adapter(dtype="F64").spoilt(value=-1e300),
+        level="full", poisonous=True),
+    bad("-1e38 in bfloat16", Code.VALUE_TOO_LARGE, lambda: make_adapter(dtype="BF16").spoilt(value=-1e38),
+        level="full", poisonous=True),
+    bad("70,000 for an engine in float16", Code.VALUE_TOO_LARGE,
+        lambda: make_adapter(config={"lora_alpha": 8}).spoilt(value=70_000.0), level="full", engine=_HALF,
+        askable=False),
+    bad("40,000, doubled by its scaling, for an engine in float16", Code.VALUE_TOO_LARGE,
+        lambda: make_adapter().spoilt(value=40_000.0), level="full", engine=_HALF, askable=False),
+    bad("alpha 1e25", Code.VALUE_TOO_LARGE, with_config(lora_alpha=1e25), poisonous=True),
+    bad("alpha_pattern 1e25", Code.VALUE_TOO_LARGE, with_config(alpha_pattern={"v_proj": 1e25}), poisonous=True),
+)  # fmt: skip
+
+BAD_VALUES: tuple[Case, ...] = (*_NOT_FINITE, *_TOO_LARGE)
