@@ -19,4 +19,9 @@ async def read_token(kube: Kube, ref: KeyRef | None, *, namespace: str, field: s
     data = (secret.get("data") or {}).get(ref.key)
     if not data:
         raise Blocked("TokenSecretNotFound", f"{field}: Secret {ref.name} has no key {ref.key!r}")
-    return base64.b64decode(data).decode(errors="replace").strip()
+    token = base64.b64decode(data).decode(errors="replace").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise Blocked(
+            "TokenMalformed", f"{field}: key {ref.key!r} of Secret {ref.name} holds more than a line of ASCII"
+        )
+    return token

@@ -193,7 +193,8 @@ def _what(request: web.Request, body: bytes) -> str | None:
     parts = request.path.partition("/namespaces/")[2].split("/")[1:]
     if verb is None or not parts or parts[0] in _NO_STATE:
         return None
-    obj: Object = json.loads(body) if body else {}
+    sent: Object | list[Object] = json.loads(body) if body else {}
+    obj = sent if isinstance(sent, dict) else {}  # a JSON patch is a list, of an object that the path names
     name = parts[1] if len(parts) > 1 else obj["metadata"]["name"]
     plain = re.sub(r"-[0-9a-f]{10}$|(?<=-lora)-[0-7]$", "", name)
     conditions = (obj.get("status") or {}).get("conditions") or []

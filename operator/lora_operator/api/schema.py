@@ -77,7 +77,9 @@ ServedName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za
 HubRepo = Annotated[
     str,
     Field(
-        min_length=1, max_length=193, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
+        min_length=1,
+        max_length=193,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*([.-][A-Za-z0-9_]+)*(/[A-Za-z0-9][A-Za-z0-9_]*([.-][A-Za-z0-9_]+)*)?$",
     ),
 ]
 Revision = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9._/-]+$")]

@@ -8,19 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, NoReturn
+from typing import Concatenate, Final, Literal, NoReturn, ParamSpec, TypeVar
 
 import httpx2 as httpx
-from huggingface_hub import HfApi, hf_hub_url
-from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RevisionNotFoundError
+from huggingface_hub import HfApi, hf_hub_url, set_client_factory
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils._http import get_session
+from huggingface_hub.utils._http import default_client_factory, get_session
 
 from lora_operator.errors import Blocked, Waiting
 
 TIMEOUT: Final = 30.0
+"""Seconds for one answer, or one part of it."""
+WHOLE_TIMEOUT: Final = 120.0
+"""Seconds for one call, however many answers and parts it takes."""
 RETRY: Final = 15.0
+
+Arguments = ParamSpec("Arguments")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,8 @@ class Hub:
     def __init__(self, endpoint: str | None = None) -> None:
         self.endpoint = endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
         self._api = HfApi(endpoint=self.endpoint, library_name="lora-operator")
+        self._silent_until = 0.0
+        set_client_factory(_client)
 
     async def resolve(self, place: Place, *, token: str | None) -> Snapshot:
         """Resolve a repository's revision to a commit and list its files; of a data set, without their sizes.
@@ -68,17 +83,17 @@ class Hub:
         Raises Blocked or Waiting with the reason RepositoryNotFound, RevisionNotFound, HubUnauthorized, HubForbidden
         or HubUnavailable.
         """
-        return await asyncio.to_thread(self._resolve, place, token)
+        return await self._ask(self._resolve, place, token)
 
     async def read(
         self, place: Place, path: str, *, token: str | None, span: tuple[int, int] | None = None, limit: int
     ) -> bytes:
         """Read a file at a commit (`place.revision`), or bytes [first, last] of it; at most `limit` bytes."""
-        return await asyncio.to_thread(self._read, place, path, token, span, limit)
+        return await self._ask(self._read, place, path, token, span, limit)
 
     async def check_read(self, place: Place, *, token: str | None) -> None:
         """Make sure that a repository's files may be read (a gated one shows its page to all); raises as `resolve`."""
-        await asyncio.to_thread(self._check_read, place, token)
+        await self._ask(self._check_read, place, token)
 
     async def check_write(self, place: Place, *, token: str | None) -> None:
         """Make sure that a token may publish to a repository, or make it where it does not exist; raises as `resolve`.
@@ -88,11 +103,41 @@ class Hub:
         if token is None:
             message = f"{place.repo} can't be written to without a token: set {place.token_field}"
             raise Blocked("HubUnauthorized", message)
-        await asyncio.to_thread(self._check_write, place, token)
+        await self._ask(self._check_write, place, token)
 
     async def find_commit(self, place: Place, line: str, *, token: str | None) -> str | None:
         """Return the newest commit on the main branch whose message has this line; None where there is none."""
-        return await asyncio.to_thread(self._find_commit, place, line, token)
+        return await self._ask(self._find_commit, place, line, token)
+
+    async def _ask(
+        self,
+        call: Callable[Concatenate[Place, Arguments], Found],
+        place: Place,
+        /,
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Found:
+        """Make a call in a thread, within a time. A Hub that gave no answer is asked nothing for a moment.
+
+        Passes share a few workers: each that waited for a Hub that is gone would hold up those that need no Hub.
+        """
+        clock = asyncio.get_running_loop()
+        if (left := self._silent_until - clock.time()) > 0:
+            raise Waiting("HubUnavailable", f"the Hub can't be reached; {place.meanwhile}", after=left)
+        try:
+            async with asyncio.timeout(WHOLE_TIMEOUT):
+                return await asyncio.to_thread(call, place, *arguments, **named)
+        except TimeoutError as error:
+            self._silent_until = clock.time() + RETRY
+            message = f"the Hub did not answer within {WHOLE_TIMEOUT:.0f} s; {place.meanwhile}"
+            raise Waiting("HubUnavailable", message, after=RETRY) from error
+        except Waiting as waiting:
+            if isinstance(waiting.__cause__, httpx.TransportError):
+                self._silent_until = clock.time() + RETRY
+            raise
+        except HFValidationError as error:
+            message = f"{place.repo} can't be a repository's name: {error}; correct {place.repo_field}"
+            raise Blocked("RepositoryNotFound", message) from error
 
     def _check_read(self, place: Place, token: str | None) -> None:
         try:
@@ -164,6 +209,19 @@ class Hub:
         except (httpx.HTTPError, OSError) as error:
             _explain(error, place, token)
         return bytes(data[skipped : skipped + limit])
+
+
+def _client() -> httpx.Client:
+    """Return huggingface_hub's own client; but where nobody asks for less, it would wait for an answer for ever."""
+    client = default_client_factory()
+    client.event_hooks = {"request": [*client.event_hooks["request"], _limit]}
+    return client
+
+
+def _limit(request: httpx.Request) -> None:
+    # Not the client's own default: some calls, such as repo_exists, ask for no limit in so many words.
+    if request.extensions.get("timeout", {}).get("read") is None:
+        request.extensions = {**request.extensions, "timeout": httpx.Timeout(TIMEOUT).as_dict()}
 
 
 def _explain(error: Exception, place: Place, token: str | None, *, done: str = "read") -> NoReturn:
