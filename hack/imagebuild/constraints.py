@@ -8,7 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuild import process, progress
+from imagebuild import progress
+from machine import process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UNIVERSAL = ("--universal",)

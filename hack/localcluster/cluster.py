@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import addons, addresses, controlplane, debian, images, network, node, parts, processes, teardown
+from localcluster import addons, addresses, controlplane, images, network, node, parts, processes, teardown
 from localcluster.controlplane import ControlPlane, KubectlError
 from localcluster.node import Node
-from localcluster.progress import step
 from localcluster.recipes import ADDONS, CONTROL_PLANE
 from localcluster.recipes import NODE as NODE_BINARIES
+from machine import debian
+from machine.progress import step
 
 
 class NeedsRootError(PermissionError):

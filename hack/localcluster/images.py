@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from imagebuild import ocitar
 from localcluster import parts
 from localcluster.node import PAUSE
 from localcluster.recipes import recipe_of
+from machine import ocitar
 
 COREDNS = "registry.local/coredns:1"
 PROVISIONER = "registry.local/local-path-provisioner:1"

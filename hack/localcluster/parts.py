@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from localcluster import debian, gotool
-from localcluster.progress import console
+from localcluster import gotool
 from localcluster.recipes import KUBERNETES_VERSION, RECIPES, Recipe, recipe_of
+from machine import debian
+from machine.progress import console
 
 KUBECTL_SKEW = 1  # minors: upstream's own promise
 OLDEST_HELM = 4

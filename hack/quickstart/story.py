@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx2
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from localcluster.progress import console, step
+from machine.progress import console, step
 from quickstart import install, manifests
 from quickstart.stage import TINY_MODEL, TOKEN, Stage
 

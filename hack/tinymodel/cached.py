@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from imagebuild import cache, engine, process, progress
+from imagebuild import engine, progress
+from machine import cache, process
 from tinymodel import HIDDEN, SEED
 
 

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from localcluster.progress import console
+from machine.progress import console
 
 
 class MissingPackagesError(RuntimeError):
