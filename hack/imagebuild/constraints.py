@@ -8,8 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuild import progress
-from machine import process
+from machine import process, progress
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UNIVERSAL = ("--universal",)

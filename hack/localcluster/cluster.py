@@ -3,7 +3,6 @@
 The entry point for `make cluster`, the quickstart and the e2e tests. For development and tests only.
 """
 
-import fcntl
 import functools
 import json
 import os
@@ -18,7 +17,7 @@ from localcluster.controlplane import ControlPlane, KubectlError
 from localcluster.node import Node
 from localcluster.recipes import ADDONS, CONTROL_PLANE
 from localcluster.recipes import NODE as NODE_BINARIES
-from machine import debian
+from machine import debian, lock
 from machine.progress import step
 
 
@@ -122,7 +121,7 @@ def _start(state_dir: Path, *, nodes: int, gpus: int, host_paths: Sequence[Path]
         chosen = addresses.claim(state_dir)
         network.create(addresses.cluster_id(state_dir), chosen, log=state_dir / "logs" / "switch.log")
         plane = controlplane.start(state_dir, on_bridge=True)
-    with step(f"starting {nodes} nodes"):
+    with step("starting 1 node" if nodes == 1 else f"starting {nodes} nodes"):
         members = [
             node.start(plane, number=number, nodes=nodes, pause_image=pause, host_paths=host_paths)
             for number in range(1, nodes + 1)
@@ -192,6 +191,5 @@ def _record(state_dir: Path) -> Path:
 @contextmanager
 def _locked(state_dir: Path) -> Iterator[None]:
     state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock.held(state_dir / "lock"):
         yield

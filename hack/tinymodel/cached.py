@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from imagebuild import engine, progress
-from machine import cache, process
+from imagebuild import engine
+from machine import cache, process, progress
 from tinymodel import HIDDEN, SEED
 
 
