@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from lora_operator.api.lora_engine import EngineFlags, MaxLoraRank
-from lora_operator.engines.words import UnreadableError, base_name, commands, literal_env
+from lora_operator.engines.command_line import UnreadableError, base_name, commands, literal_env
 
 Object = dict[str, Any]
 

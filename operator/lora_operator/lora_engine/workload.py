@@ -13,7 +13,7 @@ from lora_operator import labels
 from lora_operator.api import LoRAEngine
 from lora_operator.api.lora_engine import EngineFlags
 from lora_operator.engines import vllm
-from lora_operator.engines.words import literal_env
+from lora_operator.engines.command_line import literal_env
 from lora_operator.lora_engine.ownership import managers
 
 Object = dict[str, Any]
