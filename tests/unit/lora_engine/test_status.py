@@ -10,10 +10,10 @@ import pytest
 
 from lora_operator.api.lora_engine import EngineStatus
 from lora_operator.api.meta import ConditionStatus
+from lora_operator.engines.refusal import Refusal
 from lora_operator.lora_engine.observed import Observed
 from lora_operator.lora_engine.plan import plan
 from lora_operator.lora_engine.status import next_status
-from lora_operator.lora_engine.workload import Refusal
 from lora_operator.protocol.door import EngineReport, EntryReport, Report, State
 from support.objects import BASE, make_container, make_deployment, make_entry, make_pod
 from support.passes import DEFAULTS, carried_out, make_observed
