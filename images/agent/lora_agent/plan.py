@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lora_agent.backoff import Setback, Step
 from lora_agent.engine import Health, View
 from lora_agent.life import Life
-from lora_agent.setback import Setback, Step
 from lora_operator.protocol.door import EntryReport, State
 from lora_operator.protocol.manifest import Entry
 

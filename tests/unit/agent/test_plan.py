@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lora_agent.backoff import Ends, Setback, Step
 from lora_agent.engine import Health, View
 from lora_agent.life import Life
 from lora_agent.plan import Fetch, Forget, Load, Probe, Remove, Unload, World, is_settled, plan, report
-from lora_agent.setback import Ends, Setback, Step
 from lora_operator.protocol.door import State
 from lora_operator.protocol.manifest import Entry, HubSource, Owner
 

@@ -1,7 +1,7 @@
 """The loop: look at the engine, compare with what is wanted, do what `plan` says, tell how it went. Again and again.
 
 Level-triggered: it runs every few seconds and at once when something changes, and needs neither the operator nor its
-own past to repair what an engine's restart took away. The actions themselves are in `carry`.
+own past to repair what an engine's restart took away. The actions themselves are in `apply`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from lora_agent import life as lives
-from lora_agent.board import Board
-from lora_agent.carry import Carrier, Work
+from lora_agent.apply import Carrier, Work
+from lora_agent.backoff import Step
 from lora_agent.certificate import ServerTls
 from lora_agent.disk import hex_of
 from lora_agent.engine import Engine, Health
@@ -23,8 +23,8 @@ from lora_agent.fetch import Fetcher
 from lora_agent.memory import Memory
 from lora_agent.plan import World, is_settled, plan, report
 from lora_agent.readiness import is_ready
+from lora_agent.report import Board
 from lora_agent.secret import Secret
-from lora_agent.setback import Step
 from lora_agent.settings import Settings
 from lora_agent.shards import Shards
 from lora_operator.protocol.door import EngineReport, Report
