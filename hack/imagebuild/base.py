@@ -8,8 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from imagebuild import cache, ocitar, process, progress
-from localcluster import debian
+from machine import cache, debian, ocitar, process, progress
 
 PYTHON_IMAGE = "docker.io/library/python:3.11-slim"
 ENGINE_BASE_IMAGE = "registry.local/engine-base:1"

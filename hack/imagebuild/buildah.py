@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuild import base, cache, process
-from localcluster import debian
+from imagebuild import base
+from machine import cache, debian, process
 
 STORAGE_LIMIT_BYTES = 12 * 1024**3
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuild import process, progress
+from machine import process, progress
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UNIVERSAL = ("--universal",)

@@ -8,7 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
-from imagebuild import base, cache, process, progress, requirements
+from imagebuild import base, requirements
+from machine import cache, process, progress
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONSTRAINTS = REPOSITORY / "constraints" / "engine.txt"

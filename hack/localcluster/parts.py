@@ -4,7 +4,6 @@ Everything else asks here for a path by name. A binary comes from KUBEBUILDER_AS
 helm, where new enough) or from the cache, which is filled tool by tool: an interrupted build loses nothing.
 """
 
-import fcntl
 import functools
 import json
 import os
@@ -16,19 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from localcluster import debian, gotool
-from localcluster.progress import console
+from localcluster import gotool
 from localcluster.recipes import KUBERNETES_VERSION, RECIPES, Recipe, recipe_of
+from machine import cache, debian, lock
 
 KUBECTL_SKEW = 1  # minors: upstream's own promise
 OLDEST_HELM = 4
 KUBERNETES = next(recipe for recipe in RECIPES if recipe.name == "kubernetes")
-
-
-def cache_root() -> Path:
-    """Return the folder that holds all caches of this project, outside any checkout."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "lora-operator"
 
 
 def ensure(binaries: Iterable[str]) -> dict[str, Path]:
@@ -43,7 +36,7 @@ def ensure(binaries: Iterable[str]) -> dict[str, Path]:
 
 def pause() -> Path:
     """Return upstream's pause program, linked statically: what holds a pod's namespaces open."""
-    target = cache_root() / f"pause-{KUBERNETES_VERSION}" / "pause"
+    target = cache.root() / f"pause-{KUBERNETES_VERSION}" / "pause"
     with _locked(target.parent):
         if not target.exists():
             debian.ensure("gcc", "libc6-dev")
@@ -57,17 +50,17 @@ def pause() -> Path:
 
 
 def _go() -> Path:
-    with _locked(cache_root() / "go"):
-        return gotool.find_go(cache_root() / "go")
+    with _locked(cache.root() / "go"):
+        return gotool.find_go(cache.root() / "go")
 
 
 def _cached(binary: str) -> Path:
     recipe = recipe_of(binary)
-    return cache_root() / f"{recipe.name}-{recipe.key()}" / binary
+    return cache.root() / f"{recipe.name}-{recipe.key()}" / binary
 
 
 def _build(recipe: Recipe, binaries: list[str]) -> None:
-    folder = cache_root() / f"{recipe.name}-{recipe.key()}"
+    folder = cache.root() / f"{recipe.name}-{recipe.key()}"
     with _locked(folder):
         # Another clone may have built them while we waited for the lock.
         missing = [binary for binary in binaries if not (folder / binary).exists()]
@@ -86,12 +79,7 @@ def _build(recipe: Recipe, binaries: list[str]) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print(f"waiting for another process that is filling {folder}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock.held(folder / ".lock"):
         yield
 
 

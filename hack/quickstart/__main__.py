@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from localcluster.progress import console
+from machine.progress import console
 from quickstart import stage, story
 
 STATE_DIR = click.option(

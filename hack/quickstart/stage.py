@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imagebuild import base, engine, images, wrappers
 from localcluster.cluster import Cluster, write_env
-from localcluster.progress import step
+from machine.progress import step
 from quickstart import hub
 from tinymodel import cached as tinymodel
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx2
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from localcluster.progress import console, step
+from machine.progress import console, step
 from quickstart import install, manifests
 from quickstart.stage import TINY_MODEL, TOKEN, Stage
 
@@ -33,7 +33,7 @@ def tell(stage: Stage) -> None:
     """Do the main job on a stage that is up."""
     with step("installing the operator with helm"):
         install.install(stage)
-    with step("starting vLLM with the tiny model (about 30 s)"):
+    with step("starting vLLM with the tiny model", estimate="30 s"):
         _apply(stage, [manifests.namespace(NAMESPACE)])
         _apply(stage, manifests.environment_volume(NAMESPACE, stage.environment))
         _apply(stage, [_token_secret()])
@@ -42,7 +42,7 @@ def tell(stage: Stage) -> None:
     console.print(f"  [bold]kubectl apply -n {NAMESPACE} -f {EXAMPLE.relative_to(EXAMPLE.parents[1])}[/]")
     stage.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(EXAMPLE))
     _train(stage)
-    with step("adopting the engine: its pods come back with the agent, one rollout (about 40 s)"):
+    with step("adopting the engine: its pods come back with the agent, one rollout", estimate="40 s"):
         _wait(stage, "loraengine", ENGINE, _ready)
         _rolled_out(stage)
     with step("loading the adapter into the running engine"):

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from imagebuild import cache, engine, process, progress
+from imagebuild import engine
+from machine import cache, process, progress
 from tinymodel import HIDDEN, SEED
 
 

@@ -28,8 +28,8 @@ SILENCE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """A source that could not be pinned: why, what was asked, and until when the answer is taken to stand."""
+class StandingRefusal:
+    """What the Hub or a check refused to a pass: what was asked, why, and until when the answer is taken to stand."""
 
     asked: tuple[object, ...]
     problem: PassError
@@ -62,8 +62,8 @@ class World:
     """By LoRAEngine: how to reach its agents, as last read from its Secret."""
     bases: dict[Key, Base] = field(default_factory=dict)
     """By LoRAEngine: what an agent read of the base model."""
-    refusals: dict[Key, Refusal] = field(default_factory=dict)
-    """By LoRAAdapter: why its source was refused, so that nobody is asked the same again at once."""
+    refusals: dict[Key, StandingRefusal] = field(default_factory=dict)
+    """By LoRAAdapter, its source; by LoRATrainingJob, its pre-flight: refused, and not to be asked again at once."""
     resolved: dict[Key, datetime] = field(default_factory=dict)
     """By LoRAAdapter: when its source was last resolved, for those that poll."""
     gaps: dict[Key, datetime] = field(default_factory=dict)

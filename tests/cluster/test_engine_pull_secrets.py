@@ -6,10 +6,11 @@ from typing import Any
 
 from localcluster import ControlPlane
 from lora_operator.api import LoRAEngine
+from lora_operator.engines.refusal import Refusal
 from lora_operator.labels import FIELD_MANAGER
 from lora_operator.lora_engine import manifests
 from lora_operator.lora_engine.manifests import Defaults
-from lora_operator.lora_engine.workload import Refusal, read
+from lora_operator.lora_engine.workload import read
 from support.objects import make_deployment, make_engine
 from support.site import Site
 

@@ -12,7 +12,7 @@ from localcluster import ControlPlane
 from support.job_actor import OUT_OF_MEMORY, Ending
 from support.operating import Operator, eventually
 from support.trainer_results import DATASET_FAULTS
-from support.trainings import MAX_LORA_RANK, Trainings, conditions
+from support.training_namespace import MAX_LORA_RANK, Trainings, conditions
 
 Object = dict[str, Any]
 READ_ONLY = {"name": "hf", "key": "read-only"}

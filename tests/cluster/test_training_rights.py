@@ -12,7 +12,7 @@ from hubserver import Hub
 from localcluster import ControlPlane, audit, control_plane
 from support.job_actor import publishing
 from support.operating import running_operator
-from support.trainings import Trainings
+from support.training_namespace import Trainings
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "lora-system"

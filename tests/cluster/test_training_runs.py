@@ -19,7 +19,7 @@ from lora_operator.labels import TRAINING_JOB
 from lora_operator.protocol.training import COMMIT_TRAILER, PROGRESS_AUDIENCE, RESULT_FILE
 from support.job_actor import Ending, publishing
 from support.operating import Operator, eventually
-from support.trainings import Trainings, conditions
+from support.training_namespace import Trainings, conditions
 
 Object = dict[str, Any]
 

@@ -9,9 +9,9 @@ import sys
 
 async def test_without_its_settings_the_program_ends_and_names_what_is_missing() -> None:
     program = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "lora_agent", env={}, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "lora_agent", env={}, stderr=asyncio.subprocess.PIPE
     )
-    output, _ = await program.communicate()
+    _, output = await program.communicate()
     assert program.returncode == 64
     (line,) = output.splitlines()
     assert "LORA_AGENT_BASE_MODEL" in json.loads(line)["problem"]

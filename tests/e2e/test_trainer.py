@@ -18,16 +18,16 @@ import hubserver
 from imagebuild import engine
 from lora_operator.adapter import EngineLimits, base_from_config, inspect, open_directory
 from lora_operator.protocol.training import COMMIT_TRAILER, ExitCode, Reason
-from support import training
+from support import real_trainer
+from support.real_trainer import BASE, CHAT, REPO, Trainer, spec
 from support.trainer_results import DATASET_FAULTS, DatasetFault
-from support.training import BASE, CHAT, REPO, Trainer, spec
 from tinymodel import cached
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[hubserver.Hub]:
     with hubserver.running() as hub:
-        training.stock(hub)
+        real_trainer.stock(hub)
         yield hub
 
 
@@ -57,7 +57,7 @@ def exists(api: HfApi, repo: str) -> bool:
 
 def test_an_adapter_is_trained_reported_and_published_once(trainer: Trainer, api: HfApi, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("progress-token\n")
-    with training.progress_server() as (url, arrived):
+    with real_trainer.progress_server() as (url, arrived):
         first = trainer.run(
             spec(),
             LORA_TRAINING_JOB_UID="uid-1",

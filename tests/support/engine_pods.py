@@ -28,7 +28,7 @@ from localcluster import ControlPlane
 from lora_operator.labels import ENGINE
 from lora_operator.lora_engine.manifests import AGENT
 from lora_operator.protocol import door
-from lora_operator.protocol.manifest import DATA_KEY, read_shard
+from lora_operator.protocol.manifest import shard_in
 from support import agents, fake_engine
 from support.apiserver import ApiServer, RefusedError, collection
 from support.operating import eventually
@@ -279,10 +279,7 @@ class EnginePods:
 
     async def _mount(self, pods: list[EnginePod]) -> None:
         """Bring ConfigMaps and Secret into the pods' volumes, as a kubelet does now and then."""
-        shards = [
-            read_shard((config_map.get("data") or {}).get(DATA_KEY, ""))
-            for config_map in await self._list("configmaps")
-        ]
+        shards = [shard_in(config_map) for config_map in await self._list("configmaps")]
         secret = await self._get_secret()
         for pod in pods:
             for shard in filter(None, shards):

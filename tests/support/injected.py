@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lora_operator.api import LoRAEngine
+from lora_operator.engines.refusal import Refusal
 from lora_operator.lora_engine import manifests
 from lora_operator.lora_engine.manifests import Defaults, Injection
-from lora_operator.lora_engine.workload import Refusal, read
+from lora_operator.lora_engine.workload import read
 from support.objects import make_container, make_deployment, make_engine
 
 Object = dict[str, Any]

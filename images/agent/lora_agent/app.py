@@ -18,7 +18,7 @@ from lora_agent.certificate import ServerTls
 from lora_agent.disk import Disk
 from lora_agent.door import door
 from lora_agent.fetch import Fetcher
-from lora_agent.hold import Holder
+from lora_agent.loop import Holder
 from lora_agent.secret import Secret
 from lora_agent.settings import Settings
 from lora_agent.vllm import VLLM

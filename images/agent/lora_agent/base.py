@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_agent.backoff import Ends, Trouble
 from lora_agent.hub import Hub
-from lora_agent.setback import Ends, Trouble
 from lora_operator import adapter
 from lora_operator.protocol import door
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from lora_agent.hold import Holder
+from lora_agent.loop import Holder
 from lora_agent.secret import Secret
 from lora_operator.protocol.manifest import SHARDS, Wire, read_shard
 

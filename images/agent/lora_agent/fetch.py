@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lora_agent.backoff import Ends, Trouble
 from lora_agent.base import Known
 from lora_agent.disk import Disk, NoSpace, hex_of, sync
 from lora_agent.hub import Hub
-from lora_agent.setback import Ends, Trouble
 from lora_operator import adapter
 from lora_operator.protocol.manifest import Entry
 

@@ -17,8 +17,8 @@ from typing import Final
 import aiohttp
 from huggingface_hub import hf_hub_url
 
+from lora_agent.backoff import Ends, Trouble
 from lora_agent.bodies import read_up_to
-from lora_agent.setback import Ends, Trouble
 from lora_operator.protocol.manifest import File, HubSource
 
 _CHUNK_BYTES: Final = 4 * 1024 * 1024

@@ -5,8 +5,8 @@ By status, and by the shape of FastAPI's own answer to an unknown path; vLLM's s
 
 from __future__ import annotations
 
+from lora_agent.backoff import Ends, Trouble
 from lora_agent.engine import NoAnswer, Refusal
-from lora_agent.setback import Ends, Trouble
 
 _NO_ROUTE = "Not Found"
 """FastAPI's whole message for a path that it doesn't have."""

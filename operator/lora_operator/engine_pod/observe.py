@@ -11,9 +11,9 @@ from lora_operator.clients.kube import SECRETS
 from lora_operator.labels import Key
 from lora_operator.protocol.door import CERT_KEY, TOKEN_KEY, Report, secret_name
 from lora_operator.protocol.manifest import Shard
-from lora_operator.shards import shards_of
 from lora_operator.store import engine_of_labelled
 from lora_operator.world import World
+from lora_operator.written_manifest import shards_of
 
 Object = dict[str, Any]
 

@@ -5,6 +5,7 @@ Measured against vLLM 0.32; flags are read and never written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +13,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from lora_operator.api.lora_engine import EngineFlags, MaxLoraRank
-from lora_operator.engines.words import UnreadableError, base_name, commands, literal_env
+from lora_operator.engines.command_line import UnreadableError, base_name, commands, literal_env
+from lora_operator.engines.refusal import Refusal
 
 Object = dict[str, Any]
 
@@ -22,7 +24,9 @@ TRAP_SERVICE: Final = "vllm"
 """A Service of this name gives every pod of its namespace, by service links, a VLLM_PORT that vLLM dies of."""
 TRAP_VARIABLE: Final = "VLLM_PORT"
 DEFAULT_PORT: Final = 8000
+API_KEY_VARIABLE: Final = "VLLM_API_KEY"
 
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SHORT: Final = {"-dp": "--data-parallel-size", "-asc": "--api-server-count"}
 _MODULE: Final = "vllm.entrypoints.openai.api_server"
 _SEVERAL_PODS: Final = (
@@ -97,6 +101,94 @@ def read_command(container: Object) -> Command | str:
         return _command(_Given.parse(_arguments(container)))
     except UnreadableError as error:
         return str(error)
+
+
+def literal_api_key(container: Object) -> str | None:
+    """Return the engine's API key where the pod template itself has it."""
+    command = read_command(container)
+    given = None if isinstance(command, str) else command.api_key
+    return given or literal_env(container).get(API_KEY_VARIABLE) or None
+
+
+def base_model(command: Command) -> str | Refusal:
+    """Return the base model's id: --model, or the served name where that has an id's form and --model is a path."""
+    if command.model is not None and _HUB_ID.fullmatch(command.model):
+        return command.model
+    served = command.served_name or ""
+    if "/" in served and _HUB_ID.fullmatch(served):
+        return served
+    return Refusal(
+        "BaseModelUnknown",
+        f"the engine's --model is {command.model or 'not given'}, which is no id on the Hub: set spec.baseModel",
+    )
+
+
+def not_one(containers: Sequence[Object], engines: Sequence[Object]) -> Refusal:
+    """Refuse a pod template in which more than one container, or none, names vLLM."""
+    if engines:
+        several = ", ".join(container["name"] for container in engines)
+        return Refusal(
+            "EngineContainerNotFound", f"more than one container names vLLM: set spec.container to one of {several}"
+        )
+    names = ", ".join(container["name"] for container in containers)
+    return Refusal(
+        "NotVLLM",
+        f"no container names vLLM in its command, args or image ({names}): target a Deployment that runs vLLM, or"
+        " set spec.container",
+    )
+
+
+def trapped(container: Object, deployment: Object) -> Refusal | None:
+    """Refuse a pod template that TRAP_SERVICE, if there is one, would break."""
+    links = deployment["spec"]["template"]["spec"].get("enableServiceLinks", True)
+    sets_itself = any(entry["name"] == TRAP_VARIABLE for entry in container.get("env", []))
+    if links is False or sets_itself:
+        return None
+    return Refusal(
+        "ServiceLinks",
+        f"a Service called {TRAP_SERVICE} gives the engine's next pod a {TRAP_VARIABLE} that it dies of: set"
+        f" enableServiceLinks: false in the pod template of Deployment {deployment['metadata']['name']}, or rename the"
+        " Service",
+    )
+
+
+def unreadable(container: Object, why: str) -> Refusal:
+    """Refuse a command line that can't be read, and of which spec does not tell enough either."""
+    name = container["name"]
+    if not names_engine(container):
+        return Refusal(
+            "NotVLLM",
+            f"container {name} does not run vLLM as far as its command, args and image tell: set spec.container to the"
+            " one that does, or tell what they don't in spec.flags.maxLoraRank and spec.baseModel",
+        )
+    return Refusal(
+        "FlagsUnreadable",
+        f"the command of container {name} can't be read: {why}. Set spec.flags.maxLoraRank and spec.baseModel to what"
+        " the engine runs with (and start it with --enable-lora)",
+    )
+
+
+def refused(command: Command, container: str) -> Refusal | None:
+    """Refuse what can't have adapters loaded, pod by pod, over HTTP."""
+    if not command.enable_lora:
+        return Refusal("LoRANotEnabled", f"the engine serves no adapters: add --enable-lora to container {container}")
+    if command.several_pods:
+        return Refusal(
+            "SeveralPods",
+            f"{command.several_pods} spreads one engine over several pods, and adapters are loaded pod by pod:"
+            " remove it",
+        )
+    if command.api_server_count > 1:
+        return Refusal(
+            "ApiServerCount",
+            f"vLLM loads adapters at run time with one API server only, and this one has {command.api_server_count}:"
+            " set --api-server-count 1 (--data-parallel-size raises it where it is not set)",
+        )
+    if command.uds:
+        return Refusal("UnixSocket", "the engine listens on a Unix socket that the agent can't reach: remove --uds")
+    if command.tls:
+        return Refusal("EngineTLS", "the engine speaks TLS itself, which the agent does not: remove --ssl-keyfile")
+    return None
 
 
 def _arguments(container: Object) -> list[str]:

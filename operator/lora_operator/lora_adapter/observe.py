@@ -11,8 +11,8 @@ from lora_operator.api.lora_training_job import LoRATrainingJob
 from lora_operator.labels import Key, is_suspended, key_of
 from lora_operator.lora_adapter.observed import Observed, PodView
 from lora_operator.pods import is_ready
-from lora_operator.shards import shards_of
 from lora_operator.world import SILENCE_SECONDS, World
+from lora_operator.written_manifest import shards_of
 
 Object = dict[str, Any]
 

@@ -26,7 +26,7 @@ from lora_operator.lora_adapter.status import GAP, Outcome, status
 from lora_operator.protocol.door import State
 from lora_operator.protocol.manifest import Entry
 from lora_operator.reporting import PATIENCE
-from lora_operator.world import Refusal, World
+from lora_operator.world import StandingRefusal, World
 
 UNHEARD_RETRY: Final = 5.0
 DELETING_RETRY: Final = 5.0
@@ -77,7 +77,7 @@ async def _pin(key: Key, observed: Observed, world: World) -> tuple[Entry | None
         resolved = await resolve(observed, world)
     except PassError as error:
         wait = retry_after(error) or 0.0
-        world.refusals[key] = Refusal(asked=asked, problem=error, until=world.now() + timedelta(seconds=wait))
+        world.refusals[key] = StandingRefusal(asked=asked, problem=error, until=world.now() + timedelta(seconds=wait))
         return pin, None if pin is not None else error, wait
     world.refusals.pop(key, None)
     world.resolved[key] = world.now()

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator.clients.kube import said_by_apiserver
+from lora_operator.engines.refusal import Refusal
 from lora_operator.errors import FieldConflictError
 from lora_operator.finalizing import with_finalizer
 from lora_operator.labels import Key, key_of
@@ -21,7 +22,6 @@ from lora_operator.lora_engine.observed import Observed
 from lora_operator.lora_engine.plan import Plan
 from lora_operator.lora_engine.secret import secret_object
 from lora_operator.lora_engine.shards import Manifest
-from lora_operator.lora_engine.workload import Refusal
 from lora_operator.world import World
 
 Object = dict[str, Any]

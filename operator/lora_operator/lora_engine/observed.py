@@ -12,7 +12,7 @@ from lora_operator.lora_engine.manifests import Defaults, adoption_name
 from lora_operator.lora_engine.secret import decoded
 from lora_operator.lora_engine.shards import Holders
 from lora_operator.protocol.door import Report
-from lora_operator.protocol.manifest import DATA_KEY, SHARDS, Shard, read_shard, shard_name
+from lora_operator.protocol.manifest import SHARDS, Shard, shard_in, shard_name
 
 Object = dict[str, Any]
 
@@ -58,8 +58,4 @@ class Observed:
 def shards_in(engine: str, config_maps: Mapping[str, Object]) -> dict[int, Shard | None]:
     """Return the shards among the ConfigMaps."""
     found = {index: config_maps.get(shard_name(engine, index)) for index in range(SHARDS)}
-    return {
-        index: read_shard((config_map.get("data") or {}).get(DATA_KEY, ""))
-        for index, config_map in found.items()
-        if config_map is not None
-    }
+    return {index: shard_in(config_map) for index, config_map in found.items() if config_map is not None}

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from lora_operator import conditions
 from lora_operator.api.lora_engine import EngineCondition
+from lora_operator.engines import vllm
+from lora_operator.engines.refusal import Refusal
 from lora_operator.lora_engine import adoption
 from lora_operator.lora_engine.adoption import Record
 from lora_operator.lora_engine.manifests import ENGINE_API_KEY
@@ -18,7 +20,7 @@ from lora_operator.lora_engine.observed import Observed
 from lora_operator.lora_engine.ownership import last_other_manager
 from lora_operator.lora_engine.secret import next_data
 from lora_operator.lora_engine.shards import Manifest, plan_manifest
-from lora_operator.lora_engine.workload import Refusal, Workload, containers, literal_api_key, read
+from lora_operator.lora_engine.workload import Workload, containers, read
 
 Object = dict[str, Any]
 
@@ -133,7 +135,7 @@ def _open_api_key(workload: Workload, observed: Observed) -> str | None:
     if observed.deployment is None or workload.api_key is None or workload.api_key.secret:
         return None
     engine = next(item for item in containers(observed.deployment) if item["name"] == workload.container)
-    return literal_api_key(engine)
+    return vllm.literal_api_key(engine)
 
 
 def _record_differs(observed: Observed, record: Record) -> bool:

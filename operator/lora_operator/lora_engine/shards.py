@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from lora_operator.lora_engine.workload import Refusal
+from lora_operator.engines.refusal import Refusal
 from lora_operator.protocol.manifest import SHARDS, Entry, Owner, Shard, shard_of
 
 MAX_BYTES: Final = 1_000_000

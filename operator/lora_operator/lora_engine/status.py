@@ -18,9 +18,9 @@ from lora_operator.api.lora_engine import (
     EngineStatus,
 )
 from lora_operator.conditions import Fact, false, fold, true
+from lora_operator.engines.refusal import Refusal
 from lora_operator.lora_engine.observed import Observed
 from lora_operator.lora_engine.plan import Plan
-from lora_operator.lora_engine.workload import Refusal
 from lora_operator.pods import is_ready
 from lora_operator.protocol.door import Report, State
 from lora_operator.protocol.manifest import Entry

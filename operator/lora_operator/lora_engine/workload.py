@@ -1,11 +1,11 @@
 """What the pass makes of somebody else's Deployment: the engine in it, or the reason why it can't be adopted. Pure.
 
-The table of refusals: each names its cause and the field or flag to change.
+The table of refusals, with those that its engine type adds (`engines/`): each names its cause and the field or flag to
+change.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,22 +13,12 @@ from lora_operator import labels
 from lora_operator.api import LoRAEngine
 from lora_operator.api.lora_engine import EngineFlags
 from lora_operator.engines import vllm
-from lora_operator.engines.words import literal_env
+from lora_operator.engines.refusal import Refusal
 from lora_operator.lora_engine.ownership import managers
 
 Object = dict[str, Any]
 
-API_KEY_VARIABLE: Final = "VLLM_API_KEY"
-_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _OF_ONE_POD: Final = frozenset({"emptyDir", "ephemeral"})
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a Deployment is not adopted: a condition's reason, and a sentence with what to change."""
-
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +71,8 @@ def read(engine: LoRAEngine, deployment: Object | None, *, trap: bool, rivals: f
     container = _engine_container(engine, deployment)
     if isinstance(container, Refusal):
         return container
-    if trap and _trapped(container, deployment):
-        return Refusal(
-            "ServiceLinks",
-            f"a Service called {vllm.TRAP_SERVICE} gives the engine's next pod a {vllm.TRAP_VARIABLE} that it dies of:"
-            f" set enableServiceLinks: false in the pod template of Deployment {name}, or rename the Service",
-        )
+    if trap and (refusal := vllm.trapped(container, deployment)):
+        return refusal
     return _engine(engine, deployment, container)
 
 
@@ -94,16 +80,13 @@ def _engine(engine: LoRAEngine, deployment: Object, container: Object) -> Worklo
     command = vllm.read_command(container)
     if isinstance(command, str):
         if (given := _given_by_hand(engine, container)) is None:
-            return _unreadable(container, command)
+            return vllm.unreadable(container, command)
         command = given
-    if refusal := _refused(command, container["name"]):
+    if refusal := vllm.refused(command, container["name"]):
         return refusal
-    base_model = engine.spec.base_model or _base_model(command)
-    if base_model is None:
-        return Refusal(
-            "BaseModelUnknown",
-            f"the engine's --model is {command.model or 'not given'}, which is no id on the Hub: set spec.baseModel",
-        )
+    base_model = engine.spec.base_model or vllm.base_model(command)
+    if isinstance(base_model, Refusal):
+        return base_model
     runtime_updates = _sets_runtime_updates(deployment, container)
     if isinstance(runtime_updates, Refusal):
         return runtime_updates
@@ -129,13 +112,6 @@ def holder_of(deployment: Object) -> str | None:
     return name
 
 
-def literal_api_key(container: Object) -> str | None:
-    """Return the engine's API key where the pod template itself has it."""
-    command = vllm.read_command(container)
-    given = None if isinstance(command, str) else command.api_key
-    return given or literal_env(container).get(API_KEY_VARIABLE) or None
-
-
 def containers(deployment: Object) -> list[Object]:
     """Return the containers of the pod template."""
     found: list[Object] = deployment["spec"]["template"]["spec"]["containers"]
@@ -157,24 +133,7 @@ def _engine_container(engine: LoRAEngine, deployment: Object) -> Object | Refusa
             f"the Deployment has no container {wanted}: set spec.container to one of {names}",
         )
     engines = [container for container in found if vllm.names_engine(container)]
-    if len(engines) > 1:
-        several = ", ".join(container["name"] for container in engines)
-        return Refusal(
-            "EngineContainerNotFound", f"more than one container names vLLM: set spec.container to one of {several}"
-        )
-    if not engines:
-        return Refusal(
-            "NotVLLM",
-            f"no container names vLLM in its command, args or image ({names}): target a Deployment that runs vLLM, or"
-            " set spec.container",
-        )
-    return engines[0]
-
-
-def _trapped(container: Object, deployment: Object) -> bool:
-    links = deployment["spec"]["template"]["spec"].get("enableServiceLinks", True)
-    sets_itself = any(entry["name"] == vllm.TRAP_VARIABLE for entry in container.get("env", []))
-    return links is not False and not sets_itself
+    return engines[0] if len(engines) == 1 else vllm.not_one(found, engines)
 
 
 def _given_by_hand(engine: LoRAEngine, container: Object) -> vllm.Command | None:
@@ -184,51 +143,6 @@ def _given_by_hand(engine: LoRAEngine, container: Object) -> vllm.Command | None
         return None
     ports = container.get("ports") or [{"containerPort": vllm.DEFAULT_PORT}]
     return vllm.Command(enable_lora=True, flags=flags, port=ports[0]["containerPort"])
-
-
-def _unreadable(container: Object, why: str) -> Refusal:
-    name = container["name"]
-    if not vllm.names_engine(container):
-        return Refusal(
-            "NotVLLM",
-            f"container {name} does not run vLLM as far as its command, args and image tell: set spec.container to the"
-            " one that does, or tell what they don't in spec.flags.maxLoraRank and spec.baseModel",
-        )
-    return Refusal(
-        "FlagsUnreadable",
-        f"the command of container {name} can't be read: {why}. Set spec.flags.maxLoraRank and spec.baseModel to what"
-        " the engine runs with (and start it with --enable-lora)",
-    )
-
-
-def _refused(command: vllm.Command, container: str) -> Refusal | None:
-    if not command.enable_lora:
-        return Refusal("LoRANotEnabled", f"the engine serves no adapters: add --enable-lora to container {container}")
-    if command.several_pods:
-        return Refusal(
-            "SeveralPods",
-            f"{command.several_pods} spreads one engine over several pods, and adapters are loaded pod by pod:"
-            " remove it",
-        )
-    if command.api_server_count > 1:
-        return Refusal(
-            "ApiServerCount",
-            f"vLLM loads adapters at run time with one API server only, and this one has {command.api_server_count}:"
-            " set --api-server-count 1 (--data-parallel-size raises it where it is not set)",
-        )
-    if command.uds:
-        return Refusal("UnixSocket", "the engine listens on a Unix socket that the agent can't reach: remove --uds")
-    if command.tls:
-        return Refusal("EngineTLS", "the engine speaks TLS itself, which the agent does not: remove --ssl-keyfile")
-    return None
-
-
-def _base_model(command: vllm.Command) -> str | None:
-    """Return the base model's id: --model, or the served name where that has an id's form and --model is a path."""
-    if command.model is not None and _HUB_ID.fullmatch(command.model):
-        return command.model
-    served = command.served_name or ""
-    return served if "/" in served and _HUB_ID.fullmatch(served) else None
 
 
 def _sets_runtime_updates(deployment: Object, container: Object) -> bool | Refusal:
@@ -255,7 +169,7 @@ def _sets_runtime_updates(deployment: Object, container: Object) -> bool | Refus
 def _api_key(command: vllm.Command, container: Object) -> ApiKey | None:
     if command.api_key:
         return ApiKey()
-    entry = next((entry for entry in container.get("env", []) if entry["name"] == API_KEY_VARIABLE), None)
+    entry = next((entry for entry in container.get("env", []) if entry["name"] == vllm.API_KEY_VARIABLE), None)
     if entry is None:
         return None
     ref = entry.get("valueFrom", {}).get("secretKeyRef")

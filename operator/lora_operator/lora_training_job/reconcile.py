@@ -30,7 +30,7 @@ from lora_operator.lora_training_job.plan import (
 from lora_operator.lora_training_job.preflight import check, output_place, output_token
 from lora_operator.lora_training_job.status import Outcome, status, status_of_the_end
 from lora_operator.protocol.training import COMMIT_TRAILER, RESULT_FILE, Artifact, read_result
-from lora_operator.world import Refusal, World
+from lora_operator.world import StandingRefusal, World
 
 PATIENCE: Final = 10.0
 """Seconds between two writes of progress alone: somebody may be looking at a bar."""
@@ -112,7 +112,7 @@ async def _check_and_freeze(key: Key, observed: Observed, world: World) -> apply
         pins = await check(observed, world)
     except PassError as problem:
         until = world.now() + timedelta(seconds=retry_after(problem) or 0)
-        world.refusals[key] = Refusal(asked=asked, problem=problem, until=until)
+        world.refusals[key] = StandingRefusal(asked=asked, problem=problem, until=until)
         raise
     world.refusals.pop(key, None)
     return await apply.freeze(observed, pins, world)

@@ -6,7 +6,8 @@ The operator's engine pass is its only writer. Each shard is one ConfigMap and o
 from __future__ import annotations
 
 import hashlib
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -105,3 +106,8 @@ def read_shard(text: str | bytes) -> Shard | None:
         return Shard.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def shard_in(config_map: Mapping[str, Any]) -> Shard | None:
+    """Return the shard that a ConfigMap holds; None as `read_shard` says."""
+    return read_shard((config_map.get("data") or {}).get(DATA_KEY, ""))

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from lora_agent import refusals, setback
+from lora_agent import backoff, refusals
+from lora_agent.backoff import Ends, Step, Trouble
 from lora_agent.engine import NoAnswer, Refusal
-from lora_agent.setback import Ends, Step, Trouble
 from lora_agent.vllm import MESSAGE_LIMIT, busy_adapters, told
 
 MESSAGE = "The lora adapter 'a1' cannot be found."
@@ -96,21 +96,21 @@ def test_waits_double_up_to_their_bound_and_start_anew_for_another_step() -> Non
     trouble = Trouble("HubUnavailable", "m" * 2000, ends=Ends.TRANSIENT)
     last, waits = None, []
     for _ in range(9):
-        last = setback.after(last, trouble, step=Step.FETCH, now=0, jitter=0.5)
+        last = backoff.after(last, trouble, step=Step.FETCH, now=0, jitter=0.5)
         waits.append(last.retry_seconds)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert last is not None
     assert len(last.message) == 1024
-    assert setback.after(last, trouble, step=Step.LOAD, now=0, jitter=0.5).failures == 1
+    assert backoff.after(last, trouble, step=Step.LOAD, now=0, jitter=0.5).failures == 1
 
 
 @pytest.mark.parametrize("ends", list(Ends))
 @pytest.mark.parametrize("jitter", [0.0, 0.999])
 def test_jitter_spreads_a_wait_by_a_quarter_and_a_server_may_ask_for_more(ends: Ends, jitter: float) -> None:
-    plain = setback.after(None, Trouble("R", "", ends=ends), step=Step.FETCH, now=10, jitter=0.5).retry_seconds
-    spread = setback.after(None, Trouble("R", "", ends=ends), step=Step.FETCH, now=10, jitter=jitter)
+    plain = backoff.after(None, Trouble("R", "", ends=ends), step=Step.FETCH, now=10, jitter=0.5).retry_seconds
+    spread = backoff.after(None, Trouble("R", "", ends=ends), step=Step.FETCH, now=10, jitter=jitter)
     assert 0.74 * plain <= spread.retry_seconds <= 1.26 * plain
-    asked = setback.after(
+    asked = backoff.after(
         None, Trouble("R", "", ends=ends, at_least_seconds=500), step=Step.FETCH, now=10, jitter=jitter
     )
     assert asked.due >= 510

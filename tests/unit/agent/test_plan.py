@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lora_agent.backoff import Ends, Setback, Step
 from lora_agent.engine import Health, View
 from lora_agent.life import Life
-from lora_agent.plan import Fetch, Forget, Load, Probe, Remove, Unload, World, is_settled, plan, report
-from lora_agent.setback import Ends, Setback, Step
+from lora_agent.plan import Fetch, Forget, Load, Observed, Probe, Remove, Unload, is_settled, plan, report
 from lora_operator.protocol.door import State
 from lora_operator.protocol.manifest import Entry, HubSource, Owner
 
@@ -33,7 +33,7 @@ def entry(name: str, *, content: str | None = None, credential: str | None = Non
     )
 
 
-def world(*wanted: Entry, leaving: dict[str, str] | None = None, **changes: Any) -> World:
+def observed(*wanted: Entry, leaving: dict[str, str] | None = None, **changes: Any) -> Observed:
     hexes = {one.engine_name: one.digest.removeprefix("sha256:") for one in wanted} | (leaving or {})
     given: dict[str, Any] = {
         "wanted": {one.engine_name: one for one in wanted},
@@ -49,7 +49,7 @@ def world(*wanted: Entry, leaving: dict[str, str] | None = None, **changes: Any)
         "base_problem": "",
         "now": 100.0,
     }
-    return World(**{**given, **changes})
+    return Observed(**{**given, **changes})
 
 
 def holding(**adapters: str) -> View:
@@ -65,98 +65,108 @@ LOADED = Life(healthy_since=0.0, answered=frozenset({"a"}))
 
 
 @pytest.mark.parametrize(
-    ("given_world", "actions"),
+    ("given", "actions"),
     [
-        pytest.param(world(A), (Fetch(name="a"),), id="absent: fetch"),
-        pytest.param(world(A, fetching=frozenset({"a"})), (), id="being fetched: wait"),
-        pytest.param(world(A, base_problem="why"), (), id="base unknown: nothing can be verified"),
-        pytest.param(world(entry("a", credential="k")), (), id="no token yet: wait"),
+        pytest.param(observed(A), (Fetch(name="a"),), id="absent: fetch"),
+        pytest.param(observed(A, fetching=frozenset({"a"})), (), id="being fetched: wait"),
+        pytest.param(observed(A, base_problem="why"), (), id="base unknown: nothing can be verified"),
+        pytest.param(observed(entry("a", credential="k")), (), id="no token yet: wait"),
         pytest.param(
-            world(entry("a", credential="k"), credentials=frozenset({"k"})), (Fetch(name="a"),), id="token there: fetch"
+            observed(entry("a", credential="k"), credentials=frozenset({"k"})),
+            (Fetch(name="a"),),
+            id="token there: fetch",
         ),
-        pytest.param(world(A, published=frozenset({"a"})), (Load(name="a"),), id="on disk: load"),
+        pytest.param(observed(A, published=frozenset({"a"})), (Load(name="a"),), id="on disk: load"),
         pytest.param(
-            world(A, published=frozenset({"a"}), view=View(health=Health.DOWN)), (), id="on disk, engine down: wait"
+            observed(A, published=frozenset({"a"}), view=View(health=Health.DOWN)), (), id="on disk, engine down: wait"
         ),
-        pytest.param(world(A, view=View(health=Health.DOWN)), (Fetch(name="a"),), id="engine down: fetch all the same"),
-        pytest.param(world(A, published=frozenset({"a"}), view=holding(a="a")), (Probe(name="a"),), id="listed: probe"),
         pytest.param(
-            world(A, published=frozenset({"a"}), view=holding(a="a"), probing=frozenset({"a"})), (), id="probe out"
+            observed(A, view=View(health=Health.DOWN)), (Fetch(name="a"),), id="engine down: fetch all the same"
         ),
-        pytest.param(world(A, published=frozenset({"a"}), view=holding(a="a"), life=LOADED), (), id="answered: rest"),
-        pytest.param(world(A, published=frozenset({"a"}), view=holding(a="other")), (), id="name taken: leave it"),
-        pytest.param(world(A, setbacks={"a": setback(Step.FETCH, due=101)}), (), id="set back, not due"),
-        pytest.param(world(A, setbacks={"a": setback(Step.FETCH, due=99)}), (Fetch(name="a"),), id="set back, due"),
         pytest.param(
-            world(leaving={"a": "a"}, published=frozenset({"a"}), view=holding(a="a")),
+            observed(A, published=frozenset({"a"}), view=holding(a="a")), (Probe(name="a"),), id="listed: probe"
+        ),
+        pytest.param(
+            observed(A, published=frozenset({"a"}), view=holding(a="a"), probing=frozenset({"a"})), (), id="probe out"
+        ),
+        pytest.param(
+            observed(A, published=frozenset({"a"}), view=holding(a="a"), life=LOADED), (), id="answered: rest"
+        ),
+        pytest.param(observed(A, published=frozenset({"a"}), view=holding(a="other")), (), id="name taken: leave it"),
+        pytest.param(observed(A, setbacks={"a": setback(Step.FETCH, due=101)}), (), id="set back, not due"),
+        pytest.param(observed(A, setbacks={"a": setback(Step.FETCH, due=99)}), (Fetch(name="a"),), id="set back, due"),
+        pytest.param(
+            observed(leaving={"a": "a"}, published=frozenset({"a"}), view=holding(a="a")),
             (Unload(name="a"),),
             id="leave: unload",
         ),
         pytest.param(
-            world(leaving={"a": "a"}, published=frozenset({"a"})), (Remove(name="a", digest_hex="a"),), id="then files"
+            observed(leaving={"a": "a"}, published=frozenset({"a"})),
+            (Remove(name="a", digest_hex="a"),),
+            id="then files",
         ),
-        pytest.param(world(leaving={"a": "a"}), (Forget(name="a"),), id="then nothing is left"),
+        pytest.param(observed(leaving={"a": "a"}), (Forget(name="a"),), id="then nothing is left"),
         pytest.param(
-            world(leaving={"a": "a"}, published=frozenset({"a"}), view=View(health=Health.SILENT)),
+            observed(leaving={"a": "a"}, published=frozenset({"a"}), view=View(health=Health.SILENT)),
             (),
             id="engine silent: files stay",
         ),
         pytest.param(
-            world(entry("b", content="a"), leaving={"a": "a"}, published=frozenset({"a"})),
+            observed(entry("b", content="a"), leaving={"a": "a"}, published=frozenset({"a"})),
             (Forget(name="a"), Load(name="b")),
             id="files that another entry uses stay",
         ),
         pytest.param(
-            world(leaving={"a": "x", "b": "x"}, published=frozenset({"x"}), view=holding(b="x")),
+            observed(leaving={"a": "x", "b": "x"}, published=frozenset({"x"}), view=holding(b="x")),
             (Unload(name="b"),),
             id="files that another name still holds stay",
         ),
         pytest.param(
-            world(leaving={"a": "a"}, view=holding(a="other")), (Forget(name="a"),), id="not ours: not unloaded"
+            observed(leaving={"a": "a"}, view=holding(a="other")), (Forget(name="a"),), id="not ours: not unloaded"
         ),
         pytest.param(
-            world(entry("a", content="x"), entry("b", content="x")), (Fetch(name="a"),), id="one fetch a content"
+            observed(entry("a", content="x"), entry("b", content="x")), (Fetch(name="a"),), id="one fetch a content"
         ),
-        pytest.param(world(A, B, entry("c")), (Fetch(name="a"), Fetch(name="b")), id="two fetches at once"),
+        pytest.param(observed(A, B, entry("c")), (Fetch(name="a"), Fetch(name="b")), id="two fetches at once"),
     ],
 )
-def test_the_plan(given_world: World, actions: tuple[object, ...]) -> None:
-    assert plan(given_world) == actions
+def test_the_plan(given: Observed, actions: tuple[object, ...]) -> None:
+    assert plan(given) == actions
 
 
 @pytest.mark.parametrize(
-    ("given_world", "state", "reason"),
+    ("given", "state", "reason"),
     [
-        pytest.param(world(A), State.PENDING, "", id="absent"),
-        pytest.param(world(A, fetching=frozenset({"a"})), State.FETCHING, "", id="being fetched"),
-        pytest.param(world(A, base_problem="why"), State.PENDING, "BaseNotReadable", id="base unknown"),
+        pytest.param(observed(A), State.PENDING, "", id="absent"),
+        pytest.param(observed(A, fetching=frozenset({"a"})), State.FETCHING, "", id="being fetched"),
+        pytest.param(observed(A, base_problem="why"), State.PENDING, "BaseNotReadable", id="base unknown"),
         pytest.param(
-            world(entry("a", credential="k")), State.WAITING_FOR_CREDENTIALS, "WaitingForCredentials", id="no token"
+            observed(entry("a", credential="k")), State.WAITING_FOR_CREDENTIALS, "WaitingForCredentials", id="no token"
         ),
-        pytest.param(world(A, published=frozenset({"a"})), State.LOADING, "", id="on disk"),
+        pytest.param(observed(A, published=frozenset({"a"})), State.LOADING, "", id="on disk"),
         pytest.param(
-            world(A, published=frozenset({"a"}), view=View(health=Health.DOWN)),
+            observed(A, published=frozenset({"a"}), view=View(health=Health.DOWN)),
             State.PENDING,
             "EngineNotReady",
             id="down",
         ),
-        pytest.param(world(A, view=holding(a="a")), State.PROBE_PENDING, "", id="listed"),
-        pytest.param(world(A, view=holding(a="a"), life=LOADED), State.LOADED, "", id="answered"),
-        pytest.param(world(A, view=holding(a="x")), State.FAILED, "EngineNameTaken", id="taken"),
-        pytest.param(world(leaving={"a": "a"}), State.UNLOADING, "", id="leaving"),
+        pytest.param(observed(A, view=holding(a="a")), State.PROBE_PENDING, "", id="listed"),
+        pytest.param(observed(A, view=holding(a="a"), life=LOADED), State.LOADED, "", id="answered"),
+        pytest.param(observed(A, view=holding(a="x")), State.FAILED, "EngineNameTaken", id="taken"),
+        pytest.param(observed(leaving={"a": "a"}), State.UNLOADING, "", id="leaving"),
         pytest.param(
-            world(A, setbacks={"a": setback(Step.FETCH, due=0)}), State.FETCHING, "Because", id="waiting for the Hub"
+            observed(A, setbacks={"a": setback(Step.FETCH, due=0)}), State.FETCHING, "Because", id="waiting for the Hub"
         ),
         pytest.param(
-            world(A, fetching=frozenset({"a"}), setbacks={"a": setback(Step.FETCH, due=0, ends=Ends.CONTENT)}),
+            observed(A, fetching=frozenset({"a"}), setbacks={"a": setback(Step.FETCH, due=0, ends=Ends.CONTENT)}),
             State.FAILED,
             "Because",
             id="a retry of what failed does not flap",
         ),
     ],
 )
-def test_the_report(given_world: World, state: State, reason: str) -> None:
-    told = report(given_world, "a")
+def test_the_report(given: Observed, state: State, reason: str) -> None:
+    told = report(given, "a")
     assert (told.state, told.reason) == (state, reason)
     assert is_settled(told) == (state in {State.LOADED, State.FAILED})
 
@@ -175,7 +185,7 @@ CONTENTS = "wxyz"
 def test_doing_what_is_planned_comes_to_rest_with_exactly_what_is_wanted(
     wanted: dict[str, str], leaving: dict[str, str], published: frozenset[str], loaded: frozenset[str], foreign: bool
 ) -> None:
-    now = world(
+    now = observed(
         *(entry(name, content=content) for name, content in wanted.items()),
         leaving={name: content for name, content in leaving.items() if name not in wanted},
     )
@@ -195,8 +205,8 @@ def test_doing_what_is_planned_comes_to_rest_with_exactly_what_is_wanted(
     assert not now.leaving
 
 
-def _done(now: World, action: object) -> World:
-    """Return the world after an action went well. An engine never lists what is not on disk."""
+def _done(now: Observed, action: object) -> Observed:
+    """Return what is observed after an action went well. An engine never lists what is not on disk."""
     adapters = dict(now.view.adapters)
     match action:
         case Fetch(name=name):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild import base, buildah, images, ocitar, wrappers
+from imagebuild import base, buildah, images, wrappers
+from machine import ocitar
 
 
 def test_the_tag_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from localcluster import debian, gotool, parts
+from localcluster import gotool, parts
 from localcluster.recipes import ADDONS, CONTROL_PLANE, MODULES, NODE, RECIPES, recipe_of
+from machine import debian
 
 
 @pytest.mark.parametrize("module", sorted(folder.name for folder in MODULES.iterdir()))

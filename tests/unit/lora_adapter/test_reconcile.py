@@ -14,8 +14,8 @@ from lora_operator.lora_engine.manifests import shard_object
 from lora_operator.protocol.door import EngineReport, EntryReport, Report, State, credential_key
 from lora_operator.protocol.manifest import Shard
 from support.adapter_passes import adopted_engine, told
+from support.memory_world import TrainingWorld, make_world
 from support.objects import NAMESPACE, make_adapter, make_entry, make_pod
-from support.training_world import TrainingWorld, make_world
 
 ADAPTER = Key("LoRAAdapter", NAMESPACE, "support")
 ENGINE = Key("LoRAEngine", NAMESPACE, "llama")

@@ -14,8 +14,8 @@ from lora_operator.lora_engine.manifests import AGENT
 from lora_operator.lora_engine.observed import Observed
 from lora_operator.lora_engine.plan import Plan, plan
 from lora_operator.protocol import door, manifest
+from support.engine_passes import DEFAULTS, carried_out, make_observed
 from support.objects import BASE, make_container, make_deployment, make_engine, make_entry
-from support.passes import DEFAULTS, carried_out, make_observed
 
 Object = dict[str, Any]
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

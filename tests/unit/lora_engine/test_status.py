@@ -10,13 +10,13 @@ import pytest
 
 from lora_operator.api.lora_engine import EngineStatus
 from lora_operator.api.meta import ConditionStatus
+from lora_operator.engines.refusal import Refusal
 from lora_operator.lora_engine.observed import Observed
 from lora_operator.lora_engine.plan import plan
 from lora_operator.lora_engine.status import next_status
-from lora_operator.lora_engine.workload import Refusal
 from lora_operator.protocol.door import EngineReport, EntryReport, Report, State
+from support.engine_passes import DEFAULTS, carried_out, make_observed
 from support.objects import BASE, make_container, make_deployment, make_entry, make_pod
-from support.passes import DEFAULTS, carried_out, make_observed
 
 Object = dict[str, Any]
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from lora_operator.api import LoRAEngine
-from lora_operator.lora_engine.workload import ApiKey, Refusal, Workload, literal_api_key, read
+from lora_operator.engines.refusal import Refusal
+from lora_operator.engines.vllm import literal_api_key
+from lora_operator.lora_engine.workload import ApiKey, Workload, read
 from support.objects import BASE, make_container, make_deployment, make_engine
 
 Object = dict[str, Any]

@@ -12,7 +12,8 @@ from lora_operator.labels import GROUP
 from lora_operator.lora_training_job import reconcile
 from lora_operator.protocol.training import COMMIT_TRAILER, TrainerStatus
 from support import samples
-from support.training_ground import (
+from support.memory_world import refused
+from support.training_passes import (
     ARTIFACT,
     BOT,
     COMMIT,
@@ -31,7 +32,6 @@ from support.training_ground import (
     status_of,
     told,
 )
-from support.training_world import refused
 
 Object = dict[str, Any]
 

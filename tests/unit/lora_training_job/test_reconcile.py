@@ -10,7 +10,8 @@ import pytest
 from lora_operator.errors import Blocked
 from lora_operator.lora_training_job import reconcile
 from lora_operator.protocol.training import Metric, TrainerStatus
-from support.training_ground import (
+from support.memory_world import NOW, KilledError, TrainingWorld
+from support.training_passes import (
     BOT,
     COMMIT,
     KEY,
@@ -24,7 +25,6 @@ from support.training_ground import (
     status_of,
     told,
 )
-from support.training_world import NOW, KilledError, TrainingWorld
 
 Object = dict[str, Any]
 

@@ -1,7 +1,7 @@
 """The loop: look at the engine, compare with what is wanted, do what `plan` says, tell how it went. Again and again.
 
 Level-triggered: it runs every few seconds and at once when something changes, and needs neither the operator nor its
-own past to repair what an engine's restart took away. The actions themselves are in `carry`.
+own past to repair what an engine's restart took away. The actions themselves are in `apply`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from lora_agent import life as lives
-from lora_agent.board import Board
-from lora_agent.carry import Carrier, Work
+from lora_agent.apply import Carrier, Work
+from lora_agent.backoff import Step
 from lora_agent.certificate import ServerTls
 from lora_agent.disk import hex_of
 from lora_agent.engine import Engine, Health
 from lora_agent.fetch import Fetcher
 from lora_agent.memory import Memory
-from lora_agent.plan import World, is_settled, plan, report
+from lora_agent.plan import Observed, is_settled, plan, report
 from lora_agent.readiness import is_ready
+from lora_agent.report import Board
 from lora_agent.secret import Secret
-from lora_agent.setback import Step
 from lora_agent.settings import Settings
 from lora_agent.shards import Shards
 from lora_operator.protocol.door import EngineReport, Report
@@ -86,7 +86,7 @@ class Holder:
         self._carrier.read_base()
         await self._look()
         self.refresh()
-        await self._carrier.carry_out(plan(self._world()), self._wanted)
+        await self._carrier.carry_out(plan(self._observed()), self._wanted)
         self.refresh()
 
     def push(self, shard: Shard) -> None:
@@ -98,10 +98,10 @@ class Holder:
 
     def refresh(self) -> None:
         """Tell what is true now: the report, readiness, and what is to be remembered."""
-        world = self._world()
-        entries = tuple(report(world, name) for name in sorted(world.hexes))
+        observed = self._observed()
+        entries = tuple(report(observed, name) for name in sorted(observed.hexes))
         self._ready |= (
-            ready := self._is_ready(world, {entry.engine_name for entry in entries if not is_settled(entry)})
+            ready := self._is_ready(observed, {entry.engine_name for entry in entries if not is_settled(entry)})
         )
         self.board.publish(
             self.board.report.model_copy(
@@ -109,10 +109,10 @@ class Holder:
                     "shards": self._shards.revisions,
                     "ready": ready,
                     "engine": EngineReport(
-                        healthy=world.view.health is Health.UP,
-                        served=world.view.served,
+                        healthy=observed.view.health is Health.UP,
+                        served=observed.view.served,
                         version=self._work.engine_version or "",
-                        loads_since_start=world.life.loads,
+                        loads_since_start=observed.life.loads,
                     ),
                     "entries": entries,
                     "base_known": self._work.base is not None,
@@ -121,13 +121,13 @@ class Holder:
         )
         self._memory.keep(ready=self._ready, life=self._work.life, hexes=self._work.hexes)
 
-    def _is_ready(self, world: World, unsettled: set[str]) -> bool:
+    def _is_ready(self, observed: Observed, unsettled: set[str]) -> bool:
         return is_ready(
-            world.life,
+            observed.life,
             was_ready=self._ready,
-            unsettled=unsettled & world.wanted.keys(),
-            on_disk={name for name in world.wanted if world.hexes[name] in world.published},
-            now=world.now,
+            unsettled=unsettled & observed.wanted.keys(),
+            on_disk={name for name in observed.wanted if observed.hexes[name] in observed.published},
+            now=observed.now,
             bound=self._settings.ready_timeout_seconds,
         )
 
@@ -167,7 +167,7 @@ class Holder:
         if view.health is Health.UP and work.engine_version is None:
             work.engine_version = await self._engine.version()
 
-    def _world(self) -> World:
+    def _observed(self) -> Observed:
         work = self._work
         hexes = {
             name: digest_hex
@@ -175,7 +175,7 @@ class Holder:
             # Of a shard that is unknown nothing is leaving.
             if name in self._wanted or self._shards.knows(name)
         }
-        return World(
+        return Observed(
             wanted=self._wanted,
             hexes=hexes,
             paths={digest_hex: str(self._disk.path(digest_hex)) for digest_hex in hexes.values()},

@@ -16,7 +16,7 @@ from lora_operator.progress_certificate import authority, new_authority, server_
 from lora_operator.protocol.training import PROGRESS_AUDIENCE, progress_url
 from lora_operator.settings import Settings
 from support import samples
-from support.training_world import NOW, MemoryKube, TrainingWorld, make_world
+from support.memory_world import NOW, MemoryKube, TrainingWorld, make_world
 
 Object = dict[str, Any]
 KEY = Key("LoRATrainingJob", "default", "support-v1")

@@ -1,10 +1,9 @@
-"""Debian packages that the local cluster needs, installed where that is possible.
+"""Debian packages that the images and the local cluster need, installed where that is possible.
 
 Sits in front of everything that shells out to ip, nft, buildah or debootstrap: either the package is there
 afterwards, or the error names it, so that nobody meets a bare "command not found" later.
 """
 
-import fcntl
 import functools
 import os
 import shutil
@@ -12,7 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from localcluster.progress import console
+from machine import lock
+from machine.progress import console
 
 
 class MissingPackagesError(RuntimeError):
@@ -29,8 +29,7 @@ def ensure(*packages: str) -> None:
             f"please install the Debian packages {' '.join(missing)} (or your distribution's equivalents): "
             "they can be installed automatically only by root with apt-get"
         )
-    with (Path(tempfile.gettempdir()) / "lora-operator-apt.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock.held(Path(tempfile.gettempdir()) / "lora-operator-apt.lock"):
         _update()
         console.print(f"installing Debian packages: {' '.join(missing)}")
         _apt_get("install", "--yes", "--no-install-recommends", *missing)

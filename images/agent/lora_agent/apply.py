@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from lora_agent import backoff
 from lora_agent import life as lives
-from lora_agent import setback
+from lora_agent.backoff import Setback, Step, Trouble
 from lora_agent.base import Known, read_base
 from lora_agent.disk import Disk
 from lora_agent.engine import Engine, Health, NoAnswer, Refusal, View
@@ -27,7 +28,6 @@ from lora_agent.life import Life
 from lora_agent.plan import Action, Fetch, Forget, Load, Probe, Remove, Unload
 from lora_agent.refusals import of_load, of_probe, silence
 from lora_agent.secret import Secret
-from lora_agent.setback import Setback, Step, Trouble
 from lora_agent.settings import Settings
 from lora_operator.protocol.manifest import Entry
 
@@ -231,7 +231,7 @@ class Carrier:
             )
         except Trouble as trouble:
             self._work.base_problem = trouble.message
-            self._base_setback = setback.after(
+            self._base_setback = backoff.after(
                 self._base_setback, trouble, step=Step.FETCH, now=time.monotonic(), jitter=_jitter()
             )
             _log.warning("the base can't be read", extra={"problem": trouble.message})
@@ -243,7 +243,7 @@ class Carrier:
         if name not in self._work.hexes:
             return
         before = self._work.setbacks.get(name)
-        now = setback.after(before, trouble, step=step, now=time.monotonic(), jitter=_jitter())
+        now = backoff.after(before, trouble, step=step, now=time.monotonic(), jitter=_jitter())
         self._work.setbacks[name] = now
         if before is None or (before.reason, before.message) != (now.reason, now.message):
             _log.warning(

@@ -1,4 +1,4 @@
-"""A world in memory for the LoRATrainingJob pass: an apiserver that keeps what is applied, and a Hub that answers.
+"""A world in memory for a pass: an apiserver that keeps what is applied, and a Hub that answers.
 
 It counts writes, and can die before or after any of them, as the operator may.
 """

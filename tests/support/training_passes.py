@@ -12,7 +12,7 @@ from lora_operator.lora_training_job import reconcile
 from lora_operator.lora_training_job.manifests import run_name
 from lora_operator.protocol.training import Artifact, Reason, Result
 from support import samples
-from support.training_world import TrainingWorld, make_world
+from support.memory_world import TrainingWorld, make_world
 
 Object = dict[str, Any]
 KEY = Key("LoRATrainingJob", "default", "support-v1")

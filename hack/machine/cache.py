@@ -1,16 +1,17 @@
 """The cache shared by all checkouts: directories named after the hash of what went into them.
 
-Everything slow in this package ends here: built once under a lock, in a directory of another name, and renamed
-when whole. What is there is therefore complete, also after a kill at any point.
+Everything slow ends here: built once under a lock, in a directory of another name, and renamed when whole. What is
+there is therefore complete, also after a kill at any point.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from machine import lock
 
 
 def root() -> Path:
@@ -32,11 +33,10 @@ def digest(*parts: str | bytes) -> str:
 
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold the lock of this name; the kernel lets it go when the process ends, however it ends."""
+    """Hold the lock of this name."""
     locks = root() / "locks"
     locks.mkdir(exist_ok=True)
-    with (locks / name).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock.held(locks / name):
         yield
 
 

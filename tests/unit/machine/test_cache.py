@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild import cache
+from machine import cache
 
 
 @pytest.fixture(autouse=True)
