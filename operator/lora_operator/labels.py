@@ -12,6 +12,8 @@ VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 FIELD_MANAGER: Final = "lora-operator"
+FINALIZER_MANAGER: Final = f"{FIELD_MANAGER}-finalizer"
+"""Another one: an apply gives up what the same manager applied before and does not repeat."""
 FINALIZER: Final = f"{GROUP}/cleanup"
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"

@@ -15,7 +15,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 import hubserver
 from hubserver import Hub
 from localcluster import ControlPlane, audit
-from lora_operator.labels import TRAINING_JOB
+from lora_operator.labels import FIELD_MANAGER, FINALIZER, FINALIZER_MANAGER, TRAINING_JOB
 from lora_operator.protocol.training import COMMIT_TRAILER, PROGRESS_AUDIENCE, RESULT_FILE
 from support.job_actor import Ending, publishing
 from support.operating import Operator, eventually
@@ -57,6 +57,36 @@ def test_a_training_that_publishes_is_complete_and_served(trainings: Trainings, 
     assert adapter["spec"]["source"]["hub"]["revision"] == commit
     assert adapter["metadata"]["labels"][TRAINING_JOB] == "served"
     assert "ownerReferences" not in adapter["metadata"]
+
+
+def test_training_anew_moves_what_is_served_and_takes_nothing_else_from_it(trainings: Trainings, hub: Hub) -> None:
+    """Finaliser and spec are applied by turns: neither apply may give up what the other one holds."""
+    commits = [hub.add_model("acme/anew", {"adapter_config.json": data}) for data in (b"{}", b'{"r": 1}')]
+    for commit in commits:
+        trainings.apply(trainings.job("anew", output__adapter={"name": "anew"}))
+        pod = trainings.pod("anew")
+        trainings.actor.end(pod, publishing("acme/anew", commit))
+        trainings.until("anew", "Published")
+        eventually(
+            lambda: FINALIZER in (trainings.get("loraadapter", "anew") or {})["metadata"].get("finalizers", []),
+            "the adapter's finaliser",
+        )
+        trainings.plane.run_kubectl("delete", "-n", trainings.namespace, "loratrainingjob/anew", "--timeout=60s")
+        name = pod["metadata"]["name"]
+        eventually(lambda name=name: trainings.get("pod", name) is None, "the training's pod to be gone")
+
+    adapter = trainings.get("loraadapter", "anew") or {}
+    assert adapter["metadata"]["finalizers"] == [FINALIZER]
+    assert adapter["spec"]["source"]["hub"]["revision"] == commits[1]
+    managers = {entry["manager"]: entry["fieldsV1"] for entry in _managed_fields(trainings, "anew")}
+    assert "f:spec" in managers[FIELD_MANAGER]
+    assert "f:spec" not in managers[FINALIZER_MANAGER]
+
+
+def _managed_fields(trainings: Trainings, name: str) -> list[Object]:
+    shown = ("get", "loraadapter", name, "-n", trainings.namespace, "-o", "json", "--show-managed-fields")
+    fields: list[Object] = json.loads(trainings.plane.run_kubectl(*shown))["metadata"]["managedFields"]
+    return [entry for entry in fields if entry["operation"] == "Apply" and not entry.get("subresource")]
 
 
 def test_progress_that_the_trainer_posts_shows_in_the_status(trainings: Trainings) -> None:

@@ -24,7 +24,7 @@ from lora_operator import uninstall
 from lora_operator.clients import kube as kube_client
 from lora_operator.clients.kube import ENGINES, Kube, Listing, Resource
 from lora_operator.finalizing import with_finalizer
-from lora_operator.labels import FIELD_MANAGER, FINALIZER
+from lora_operator.labels import FINALIZER, FINALIZER_MANAGER
 from support import samples
 from support.apiserver import ApiServer
 from support.chart import NAMESPACE, RELEASE, Helm, Values, of_kind
@@ -74,7 +74,7 @@ def tenant(plane: ControlPlane, namespace: str) -> None:
     api.create(restored)
     for make in OBJECTS:
         held = with_finalizer(api.create(make(namespace=namespace)))
-        manager = f"--field-manager={FIELD_MANAGER}"
+        manager = f"--field-manager={FINALIZER_MANAGER}"
         plane.run_kubectl("apply", "--server-side", manager, "-f", "-", stdin=json.dumps(held))
 
 

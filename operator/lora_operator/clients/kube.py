@@ -98,15 +98,17 @@ class Kube:
                 return Listing(items, version)
             query["continue"] = more
 
-    async def apply(self, obj: Object, *, subresource: str | None = None, force: bool = True) -> Object:
-        """Server-side apply as our field manager.
+    async def apply(
+        self, obj: Object, *, subresource: str | None = None, force: bool = True, manager: str = labels.FIELD_MANAGER
+    ) -> Object:
+        """Server-side apply as a field manager of ours.
 
         An object with `metadata.uid` is never made anew. Raises FieldConflictError where `force` is off and another
         manager holds a field, and ChangedError where the object is gone, or not the one that was read.
         """
         metadata = obj["metadata"]
         path = BY_KIND[obj["kind"]].path(metadata.get("namespace"), metadata["name"], subresource)
-        query = {"fieldManager": labels.FIELD_MANAGER, "force": str(force).lower()}
+        query = {"fieldManager": manager, "force": str(force).lower()}
         try:
             written = await self._call("PATCH", path, query=query, body=obj, content_type=APPLY)
         except ApiException as error:

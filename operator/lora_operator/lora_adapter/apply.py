@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_operator.finalizing import with_finalizer, without_finalizer
-from lora_operator.labels import Key
+from lora_operator.labels import FINALIZER_MANAGER, Key
 from lora_operator.lora_adapter.observed import Observed
 from lora_operator.protocol.manifest import Entry
 from lora_operator.store import engine_of_adapter
@@ -23,7 +23,7 @@ def want(key: Key, entries: tuple[Entry, ...], world: World) -> None:
 async def add_finalizer(observed: Observed, world: World) -> None:
     """Hold on to the object before the first effect outside of it."""
     if (body := with_finalizer(observed.obj)) is not None:
-        await world.kube.apply(body)
+        await world.kube.apply(body, manager=FINALIZER_MANAGER)
 
 
 async def remove_finalizer(observed: Observed, world: World) -> None:

@@ -14,7 +14,7 @@ from lora_operator.clients.kube import said_by_apiserver
 from lora_operator.engines.refusal import Refusal
 from lora_operator.errors import FieldConflictError
 from lora_operator.finalizing import with_finalizer
-from lora_operator.labels import Key, key_of
+from lora_operator.labels import FINALIZER_MANAGER, Key, key_of
 from lora_operator.lora_engine import adoption
 from lora_operator.lora_engine.adoption import Record
 from lora_operator.lora_engine.manifests import shard_object
@@ -69,7 +69,7 @@ async def write_shards(manifest: Manifest, observed: Observed, world: World) -> 
 
 async def _hold(observed: Observed, world: World) -> None:
     if (obj := with_finalizer(observed.obj)) is not None:
-        await world.kube.apply(obj)
+        await world.kube.apply(obj, manager=FINALIZER_MANAGER)
 
 
 async def _write_record(record: Record, observed: Observed, world: World) -> None:
