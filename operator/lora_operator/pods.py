@@ -12,3 +12,8 @@ def is_ready(pod: Object) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
     ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+def is_starting(pod: Object) -> bool:
+    """Tell whether a pod may yet become Ready, or its successor may: not one that ended and stays to be looked at."""
+    return not is_ready(pod) and (pod.get("status") or {}).get("phase") not in {"Succeeded", "Failed"}

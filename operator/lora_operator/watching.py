@@ -14,6 +14,7 @@ from typing import Any, Final
 from lora_operator import labels, metrics
 from lora_operator.clients.kube import ADAPTERS, CONFIG_MAPS, DEPLOYMENTS, JOBS, PODS, WATCHED, Kube, Resource
 from lora_operator.labels import Key, key_of
+from lora_operator.pods import is_ready
 from lora_operator.store import Store, engine_of_adapter, engine_of_labelled, job_of_labelled
 
 logger = logging.getLogger(__name__)
@@ -64,10 +65,15 @@ class Watching:
 
     def informed(self, obj: Object, *, deleted: bool) -> None:
         """Take in what a watch told."""
+        before = self._store.get(key_of(obj))
         changed = self._store.gone(obj) if deleted else self._store.saw(obj)
         if not changed:
             return
         self._wake_concerned(obj)
+        if obj["kind"] == PODS.kind and (before is not None and is_ready(before)) != (is_ready(obj) and not deleted):
+            for engine in engine_of_labelled(obj):
+                for adapter in self._store.referring(ADAPTERS.kind, "engine", engine):
+                    self._wake(key_of(adapter))
         if deleted and obj["kind"] == ADAPTERS.kind:
             # Its own pass has nothing left to read: the engine's drops what the manifest still has of it.
             for key in engine_of_adapter(obj):

@@ -22,7 +22,8 @@ def engine_names_changed(before: Report | None, after: Report | None) -> frozens
     return frozenset(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
 
 
-def adapter_of(engine_name: str) -> Key:
-    """Return the LoRAAdapter that an engine name `<namespace>.<name>.<12 hex>` belongs to."""
-    namespace, rest = engine_name.split(".", 1)
-    return Key("LoRAAdapter", namespace, rest.rsplit(".", 1)[0])
+def adapter_of(engine_name: str) -> Key | None:
+    """Return the LoRAAdapter that an engine name `<namespace>.<name>.<12 hex>` belongs to; None for any other name."""
+    namespace, _, rest = engine_name.partition(".")
+    name, _, _ = rest.rpartition(".")
+    return Key("LoRAAdapter", namespace, name) if namespace and name else None

@@ -32,7 +32,7 @@ async def reconcile(key: Key, world: World, woken: asyncio.Event) -> float | Non
         for shard in shards_to_push(observed.shards, observed.heard):
             await world.doors.push(observed.address, observed.access, shard)
         report = await _next_report(observed, world, woken)
-        if report is not None and report.base_known and observed.engine not in world.bases:
+        if report is not None and report.base_known and _lacks_base(observed.engine, world):
             await _read_base(observed, world)
     except DoorError as error:
         return _silent(key, observed.engine, world, error)
@@ -55,8 +55,23 @@ async def _next_report(observed: Observed, world: World, woken: asyncio.Event) -
         await asyncio.gather(poll, waker, return_exceptions=True)
 
 
+def _base_name(engine: Key, world: World) -> str | None:
+    """Return the base that the engine serves, by its own pass; None before that has read it."""
+    name: str | None = ((world.store.get(engine) or {}).get("status") or {}).get("baseModel")
+    return name
+
+
+def _lacks_base(engine: Key, world: World) -> bool:
+    known, name = world.bases.get(engine), _base_name(engine, world)
+    return known is None or (name is not None and known.name != name)
+
+
 async def _read_base(observed: Observed, world: World) -> None:
-    world.bases[observed.engine] = await world.doors.base(observed.address, observed.access)
+    base = await world.doors.base(observed.address, observed.access)
+    name = _base_name(observed.engine, world)
+    if name is not None and base.name != name:  # a pod of before a change of --model
+        return
+    world.bases[observed.engine] = base
     for adapter in world.store.referring("LoRAAdapter", "engine", observed.engine):
         world.wake(Key("LoRAAdapter", adapter["metadata"]["namespace"], adapter["metadata"]["name"]))
 
@@ -68,7 +83,8 @@ def _hear(key: Key, report: Report | None, world: World) -> None:
         world.reports[key] = report
     changed = engine_names_changed(before, report)
     for name in changed:
-        world.wake(adapter_of(name))
+        if (adapter := adapter_of(name)) is not None:
+            world.wake(adapter)
     pod = world.store.get(key)
     engine = (pod or {}).get("metadata", {}).get("labels", {}).get(ENGINE)
     if before != report and engine:

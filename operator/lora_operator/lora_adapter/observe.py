@@ -10,7 +10,7 @@ from lora_operator.api.lora_engine import LoRAEngine
 from lora_operator.api.lora_training_job import LoRATrainingJob
 from lora_operator.labels import Key, is_suspended, key_of
 from lora_operator.lora_adapter.observed import Observed, PodView
-from lora_operator.pods import is_ready
+from lora_operator.pods import is_ready, is_starting
 from lora_operator.world import SILENCE_SECONDS, World
 from lora_operator.written_manifest import shards_of
 
@@ -40,7 +40,7 @@ async def observe(key: Key, world: World) -> Observed | None:
         held=world.wanted.get(key, written),
         written=written,
         pods=_pods(adapter.engine_key, world),
-        starting=any(not is_ready(pod) for pod in world.store.referring("Pod", "engine", adapter.engine_key)),
+        starting=any(is_starting(pod) for pod in world.store.referring("Pod", "engine", adapter.engine_key)),
         suspended=is_suspended(obj),
         now=world.now(),
     )

@@ -76,9 +76,15 @@ def next_poll(observed: Observed, resolved_at: datetime | None) -> float | None:
     hub = observed.adapter.spec.source.hub
     if hub is None or hub.poll.mode is PollMode.NEVER:
         return None
-    if resolved_at is None:
+    interval = hub.poll.interval_seconds
+    if resolved_at is not None:
+        return max(0.0, interval - (observed.now - resolved_at).total_seconds())
+    pin = newest(observed.held)
+    if pin is None:
         return 0.0
-    return max(0.0, hub.poll.interval_seconds - (observed.now - resolved_at).total_seconds())
+    # We started anew, which is no reason to look: keep to the rhythm that began when the pin was made.
+    age = (observed.now - datetime.fromisoformat(pin.resolved)).total_seconds()
+    return interval - age % interval
 
 
 def rollout(observed: Observed, target: Entry | None) -> Rollout:

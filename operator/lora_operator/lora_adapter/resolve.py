@@ -103,7 +103,7 @@ def limits_of(observed: Observed) -> EngineLimits:
 async def _base(observed: Observed, world: World, token: str | None) -> Base | None:
     """Return the base's shapes: from an agent's report, else from the Hub with the adapter's token, else without."""
     known = world.bases.get(observed.adapter.engine_key)
-    if known is not None:
+    if known is not None and known.name == observed.adapter.spec.base_model:
         return base_from_config(known.config)
     place = Place(observed.adapter.spec.base_model)
     for credential in dict.fromkeys([token, None]):

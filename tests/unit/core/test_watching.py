@@ -77,7 +77,7 @@ def woken() -> Woken:
         pytest.param(make_engine, {ENGINE, ADAPTER, JOB}, id="an engine wakes what is on it"),
         pytest.param(make_bot, {ADAPTER}, id="an adapter wakes itself"),
         pytest.param(make_job, {JOB, ADAPTER}, id="a training wakes who serves its result"),
-        pytest.param(lambda: make_pod("p"), {POD, ENGINE}, id="a pod wakes its own pass and its engine's"),
+        pytest.param(lambda: make_pod("p", ready=False), {POD, ENGINE}, id="a pod wakes its own pass and its engine's"),
         pytest.param(
             lambda: labelled("ConfigMap", "v1", "models", **{labels.ENGINE: "llama"}),
             {ENGINE},
@@ -129,3 +129,13 @@ def test_what_others_changed_before_our_write_wakes_the_pass_all_the_same(woken:
     metadata = woken.engine["metadata"] | {"annotations": {labels.REQUESTED_AT: "now"}}
 
     assert woken.by_writing(woken.engine, status={}, metadata=metadata) == {ENGINE, ADAPTER, JOB}
+
+
+def test_a_pod_that_turns_ready_or_stops_being_it_concerns_the_adapters() -> None:
+    woken = Woken()
+    woken.by(make_bot())
+    assert ADAPTER not in woken.by(make_pod("p", ready=False))
+    assert ADAPTER in woken.by(make_pod("p", ready=True))
+    assert ADAPTER not in woken.by(make_pod("p", ready=True, ip="127.0.0.2"))
+    assert ADAPTER in woken.by(make_pod("p", ready=False))
+    assert ADAPTER not in woken.by(make_pod("p", ready=False), deleted=True)

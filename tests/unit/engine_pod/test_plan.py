@@ -47,3 +47,4 @@ def test_the_first_report_and_the_loss_of_one_are_news_of_every_entry() -> None:
 def test_an_engine_name_tells_its_adapter_also_where_the_name_has_dots() -> None:
     assert adapter_of("team-a.bot.0123456789ab") == Key("LoRAAdapter", "team-a", "bot")
     assert adapter_of("team-a.bot.v1.5.0123456789ab") == Key("LoRAAdapter", "team-a", "bot.v1.5")
+    assert [adapter_of(name) for name in ("by-hand", "by.hand", "")] == [None, None, None]

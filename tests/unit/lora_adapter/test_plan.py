@@ -101,6 +101,14 @@ def test_a_pin_is_resolved_anew_only_where_it_polls_and_the_time_is_over() -> No
     assert plan.next_poll(polling, NOW - timedelta(seconds=90)) == 0
 
 
+def test_a_restart_keeps_to_the_rhythm_of_the_polls() -> None:
+    source = {"hub": {"repo": "acme/support", "poll": {"mode": "Interval", "intervalSeconds": 3600}}}
+    made = (NOW - timedelta(seconds=3 * 3600 + 600)).isoformat().replace("+00:00", "Z")
+    pinned = observed(make_adapter(source=source), held=(make_entry(resolved=made),))
+
+    assert plan.next_poll(pinned, None) == 3000
+
+
 def test_a_first_version_is_held_and_serves_once_it_answers_on_every_ready_pod() -> None:
     half = plan.rollout(observed(pods=(view("a", NEW), view("b"))), NEW)
     whole = plan.rollout(observed(pods=(view("a", NEW), view("b", NEW))), NEW)
