@@ -106,14 +106,11 @@ def _loaded(observed: Observed, outcome: Outcome, target: Entry) -> list[Fact]:
         everywhere = f"{target.engine_name} answers on {len(pods)} of {len(pods)} Ready pods"
         return [true("Ready", "Loaded", everywhere), true("Loaded", "Loaded", everywhere)]
     reason, why = _why(lacking, pods)
-    if _was_ready(observed, target) and outcome.gap is not None and outcome.gap < GAP:
-        return [
-            true("Ready", "Loaded", why),
-            false("Loaded", "PartlyLoaded", why),
-            true("Reconciling", "PartlyLoaded", why),
-        ]
-    if _was_ready(observed, target):
+    # Not by what Ready says: the next pass has to come to the same, or it would tell a turn that is none.
+    if _answered_everywhere(observed, target) and len(lacking) < len(pods):
         reason = "PartlyLoaded"
+    if _was_ready(observed, target) and outcome.gap is not None and outcome.gap < GAP:
+        return [true("Ready", "Loaded", why), false("Loaded", reason, why), true("Reconciling", reason, why)]
     stalled = all(pod.final for pod in lacking)
     return [
         false("Ready", reason, why),
@@ -156,10 +153,13 @@ def _lack(pod: PodView, target: Entry) -> Lacking:
     return Lacking(pod=pod.name, reason=reason, message=entry.message, final=entry.state is State.FAILED)
 
 
-def _was_ready(observed: Observed, target: Entry) -> bool:
+def _answered_everywhere(observed: Observed, target: Entry) -> bool:
     current = observed.status.current
-    same = current is not None and current.engine_name == target.engine_name
-    return same and is_true(observed.status.conditions, "Ready")
+    return current is not None and current.engine_name == target.engine_name
+
+
+def _was_ready(observed: Observed, target: Entry) -> bool:
+    return _answered_everywhere(observed, target) and is_true(observed.status.conditions, "Ready")
 
 
 def _version(entry: Entry | None) -> AdapterVersion | None:

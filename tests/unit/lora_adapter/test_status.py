@@ -120,6 +120,14 @@ def test_a_gap_on_a_pod_is_reconciling_for_a_while_and_then_not_ready() -> None:
     assert old["Ready"] == ("False", "PartlyLoaded")
 
 
+def test_what_a_pass_tells_of_a_gap_the_next_one_tells_too() -> None:
+    pods = (view("a", ENTRY), view("new", silent=True))
+    first = found(observed(was_ready(), pods=pods), gap=GAP)
+    told_before = was_ready() | {"status": first.model_dump(mode="json", by_alias=True, exclude_none=True)}
+
+    assert outline(found(observed(told_before, pods=pods), gap=GAP)) == outline(first)
+
+
 def test_the_new_version_is_next_while_the_one_before_it_serves() -> None:
     given = found(observed(was_ready(), held=(ENTRY, NEXT), pods=(view("a", ENTRY),)), NEXT)
 
