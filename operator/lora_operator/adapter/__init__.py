@@ -3,12 +3,12 @@
 Operator, agent and trainer import it; it imports nothing else of ours, and needs no torch and no network.
 """
 
-from .base import Base, base_from_config, base_from_headers
+from .base import Base, base_from_config, base_from_directory, base_from_headers, base_from_shapes
 from .directory import open_directory
 from .engine import EngineLimits
 from .files import Adapter, FileFacts, from_config, from_parts
 from .findings import Code, Finding, Severity, Summary, Verdict
-from .header import FIRST_GUESS, Header, HeaderError, Tensor, header_range, parse_header
+from .header import FIRST_GUESS, Header, HeaderError, Tensor, header_range, parse_header, read_header
 from .inspection import inspect
 from .names import CONFIG, WEIGHTS, digest, engine_name, weights_files
 
@@ -29,7 +29,9 @@ __all__ = [
     "Tensor",
     "Verdict",
     "base_from_config",
+    "base_from_directory",
     "base_from_headers",
+    "base_from_shapes",
     "digest",
     "engine_name",
     "from_config",
@@ -38,5 +40,6 @@ __all__ = [
     "inspect",
     "open_directory",
     "parse_header",
+    "read_header",
     "weights_files",
 ]

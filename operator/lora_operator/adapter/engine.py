@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .config import LoraConfig
-from .findings import Code, Findings
+from .findings import KNOWN_ENGINES, NEWEST_ENGINE, OLDEST_ENGINE, Code, Findings
 
-# The newest vLLM whose LoRA code the rules of this package were read from.
-_KNOWN_MINOR = 33
 # What vLLM takes for --max-lora-rank.
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
@@ -31,14 +29,16 @@ def check_engine(engine: EngineLimits, findings: Findings) -> None:
         findings.error(
             Code.UNKNOWN_ENGINE, "engine type", found=engine.type, expected="VLLM", fix="serve it on a vLLM engine"
         )
-    version = _VERSION.match(engine.version or "")
-    if version and (int(version[1]), int(version[2])) > (0, _KNOWN_MINOR):
+    if engine.version is None:
+        return
+    version = _VERSION.match(engine.version)
+    if version is None or not OLDEST_ENGINE <= (int(version[1]), int(version[2])) <= NEWEST_ENGINE:
         findings.warning(
             Code.UNKNOWN_ENGINE,
             "engine version",
             found=engine.version,
-            expected=f"vLLM up to 0.{_KNOWN_MINOR}",
-            fix="check that it answers as it should: this vLLM is newer than the rules",
+            expected=KNOWN_ENGINES,
+            fix="check that the adapter answers as it should: the rules were read from other versions",
         )
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeGuard
+from typing import BinaryIO, TypeGuard
 
 from .findings import Code, quotable
 
@@ -90,6 +90,14 @@ def parse_header(data: bytes, file_size: int) -> Header:
     ordered = dict(sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)))
     _check_cover(ordered, file_size - LENGTH_BYTES - length)
     return Header(length, MappingProxyType(ordered))
+
+
+def read_header(file: BinaryIO, file_size: int) -> Header:
+    """Read the header at the start of *file*, and nothing behind it."""
+    prefix = b""
+    while (wanted := header_range(prefix, file_size)) and (more := file.read(wanted[1] - wanted[0])):
+        prefix += more
+    return parse_header(prefix, file_size)
 
 
 def _length(prefix: bytes, file_size: int) -> int:

@@ -6,7 +6,6 @@ wrongly. Sources: vllm/lora/peft_helper.py (0.32) and peft/tuners/lora/config.py
 
 from .config import LoraConfig
 from .findings import Code, Findings, quotable
-from .patterns import is_literal
 
 _MERGE = "merge it into the base (PEFT's merge_and_unload), or train a plain LoRA"
 _RETRAIN = "train without it"
@@ -54,16 +53,6 @@ def check_variant(config: LoraConfig, findings: Findings) -> None:
             findings.error(
                 Code.UNSUPPORTED_VARIANT, name, found=raw[name], expected=f"not set ({reason})", fix=_RETRAIN
             )
-    for name, pattern in (("rank_pattern", config.rank_pattern), ("alpha_pattern", config.alpha_pattern)):
-        for key in pattern:
-            if not is_literal(key):
-                findings.error(
-                    Code.PATTERN_NOT_SUPPORTED,
-                    name,
-                    found=key,
-                    expected="names or ends of names, not regexes",
-                    fix="write the modules' names as keys",
-                )
     for name in raw.keys() - _READ_ELSEWHERE - _HARMLESS - _UNSUPPORTED.keys():
         if raw[name]:
             findings.warning(
@@ -128,13 +117,21 @@ def _check_task(task: object, findings: Findings) -> None:
 def _check_init(init: object, findings: Findings) -> None:
     if init is None or isinstance(init, bool) or (isinstance(init, str) and init.lower() in _PLAIN_INITS):
         return
-    changes_base = isinstance(init, str) and init.lower().startswith(_BASE_CHANGING_INITS)
+    text = init.lower() if isinstance(init, str) else ""
+    changes_base = text.startswith(_BASE_CHANGING_INITS)
     findings.error(
         Code.INIT_NOT_SUPPORTED if changes_base else Code.UNSUPPORTED_VARIANT,
         "init_lora_weights",
         found=init,
         expected="an init that leaves the base's weights alone",
-        fix="convert it to a plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)"
-        if changes_base
-        else _RETRAIN,
+        fix=_init_fix(text) if changes_base else _RETRAIN,
+    )
+
+
+def _init_fix(init: str) -> str:
+    if init.startswith("loftq"):
+        return "train on the base that is served; LoftQ's own, quantised base is not"
+    return (
+        "convert it to a plain LoRA with the initial adapter (save_pretrained with "
+        "path_initial_model_for_weight_conversion; the rank doubles), or serve it merged"
     )
