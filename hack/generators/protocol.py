@@ -1,4 +1,7 @@
-"""The contracts between the programs as JSON Schema, from their models: `docs/protocol/*.schema.json`."""
+"""The contracts between the programs, and what `lora-inspect` prints, as JSON Schema: `docs/protocol/*.schema.json`.
+
+Made from their models.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from generators.files import ROOT
+from lora_inspect.report import Report as InspectionReport
 from lora_operator.protocol.door import Base, Report
 from lora_operator.protocol.manifest import Shard, Wire
 from lora_operator.protocol.training import Progress, Result
@@ -17,6 +21,7 @@ CONTRACTS: Final[dict[str, type[Wire]]] = {
     "agent-base": Base,
     "training-progress": Progress,
     "training-result": Result,
+    "inspection": InspectionReport,
 }
 
 

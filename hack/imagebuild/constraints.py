@@ -1,7 +1,7 @@
 """Compiling constraints/*.txt: every program's requirements, pinned and hashed, from pyproject.toml.
 
-Order matters: `dev` covers operator and agent and settles their versions, `engine` takes its versions where both
-have a package, and `trainer` takes the engine's. One version of huggingface-hub everywhere follows.
+Order matters: `dev` covers operator, agent and commands and settles their versions, `engine` takes its versions where
+both have a package, and `trainer` takes the engine's. One version of huggingface-hub everywhere follows.
 """
 
 import shutil
@@ -26,10 +26,12 @@ class Target:
 
 
 PYPROJECT = "pyproject.toml"
+DEV_EXTRAS = ("--extra", "operator", "--extra", "agent", "--extra", "cli")
 TARGETS = (
-    Target("dev", (PYPROJECT,), ("--extra", "operator", "--extra", "agent", "--group", "dev", *UNIVERSAL)),
+    Target("dev", (PYPROJECT,), (*DEV_EXTRAS, "--group", "dev", *UNIVERSAL)),
     Target("operator", (PYPROJECT,), ("--extra", "operator", "-c", "constraints/dev.txt", *UNIVERSAL)),
     Target("agent", (PYPROJECT,), ("--extra", "agent", "-c", "constraints/dev.txt", *UNIVERSAL)),
+    Target("cli", (PYPROJECT,), ("--extra", "cli", "-c", "constraints/dev.txt", *UNIVERSAL)),
     Target("build", ("constraints/build.in",), ("-c", "constraints/dev.txt", *UNIVERSAL)),
     Target(
         "engine",

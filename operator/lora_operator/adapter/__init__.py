@@ -7,10 +7,10 @@ from .base import Base, base_from_config, base_from_directory, base_from_headers
 from .directory import open_directory
 from .engine import EngineLimits
 from .files import Adapter, FileFacts, from_config, from_parts
-from .findings import Code, Finding, Severity, Summary, Verdict
+from .findings import Code, Finding, Severity, Summary, Verdict, quotable
 from .header import FIRST_GUESS, Header, HeaderError, Tensor, header_range, parse_header, read_header
 from .inspection import inspect
-from .names import CONFIG, WEIGHTS, digest, engine_name, weights_files
+from .names import CONFIG, WEIGHTS, base_weights_files, digest, engine_name, weights_files
 
 __all__ = [
     "CONFIG",
@@ -32,6 +32,7 @@ __all__ = [
     "base_from_directory",
     "base_from_headers",
     "base_from_shapes",
+    "base_weights_files",
     "digest",
     "engine_name",
     "from_config",
@@ -40,6 +41,7 @@ __all__ = [
     "inspect",
     "open_directory",
     "parse_header",
+    "quotable",
     "read_header",
     "weights_files",
 ]

@@ -6,7 +6,7 @@ no pickle. Raises OSError where the directory itself can't be read; everything a
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +22,19 @@ from .shard_index import INDEX_LIMIT
 
 
 def open_directory(
-    path: str | Path, *, level: Literal["header", "full"] = "full", expected: Mapping[str, str] | None = None
+    path: str | Path,
+    *,
+    level: Literal["header", "full"] = "full",
+    expected: Mapping[str, str] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Adapter:
-    """Read the adapter at *path*; at level `full` every byte, compared with the *expected* sha256 of each file."""
+    """Read the adapter at *path*; at level `full` every byte, compared with the *expected* sha256 of each file.
+
+    *progress* hears of bytes as they are read.
+    """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        reader = _Reader(folder, level, expected or {})
+        reader = _Reader(folder, level, expected or {}, progress)
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries]
         for name in weights_files(names):
@@ -52,6 +59,7 @@ class _Reader:
     folder: int
     level: str
     expected: Mapping[str, str]
+    progress: Callable[[int], None] | None
     config_bytes: bytes | None = None
     index_bytes: bytes | None = None
     files: dict[str, FileFacts] = field(default_factory=dict)
@@ -91,7 +99,7 @@ class _Reader:
         if self.level != "full":
             return None
         file.seek(0)
-        result = scan(file, self.headers.get(name), size=size)
+        result = scan(file, self.headers.get(name), size=size, progress=self.progress)
         if result.read != size:
             self.findings.error(
                 Code.FILE_CHANGED,

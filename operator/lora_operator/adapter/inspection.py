@@ -30,13 +30,20 @@ from .variants import check_variant
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 
 
-def inspect(adapter: Adapter, base: Base | None, engine: EngineLimits, *, base_name: str | None = None) -> Verdict:
+def inspect(
+    adapter: Adapter,
+    base: Base | None,
+    engine: EngineLimits,
+    *,
+    base_name: str | None = None,
+    name_decides: bool = False,
+) -> Verdict:
     """Judge *adapter* for an engine that serves *base*, None where its shapes can't be had.
 
     *base_name* is the base's Hub id. Neither PEFT nor vLLM compares it with the adapter's base_model_name_or_path, and
     equal bases go by many names (mirrors, quantised copies). So another Hub id is an error (`BaseMismatch`) only where
-    shapes can't be compared; where they are, they decide and the name is a warning. A path of the training machine is
-    always a warning.
+    shapes can't be compared; where they are, they decide and the name is a warning - unless *name_decides*, for a
+    person who insists on it. A path of the training machine is always a warning.
     """
     findings = Findings()
     findings.add_all(adapter.problems)
@@ -59,7 +66,7 @@ def inspect(adapter: Adapter, base: Base | None, engine: EngineLimits, *, base_n
         patterns.report(findings)
         check_embeddings(touched, base, engine, findings)
         check_tying(touched, config, base, findings)
-        _check_base_name(config.base_model, base_name, findings, shapes_checked=shapes_checked)
+        _check_base_name(config.base_model, base_name, findings, decides=name_decides or not shapes_checked)
     _report_unchecked(adapter, base, findings)
     found = findings.all()
     return Verdict(
@@ -90,11 +97,11 @@ def _check_base(  # noqa: PLR0913, PLR0917 - it hands on what each rule needs
     return modules.keys()
 
 
-def _check_base_name(named: str | None, wanted: str | None, findings: Findings, *, shapes_checked: bool) -> None:
+def _check_base_name(named: str | None, wanted: str | None, findings: Findings, *, decides: bool) -> None:
     if not named or wanted is None or named.casefold() == wanted.casefold():
         return
     hub_ids = all(_HUB_ID.fullmatch(name) for name in (named, wanted))
-    report = findings.error if hub_ids and not shapes_checked else findings.warning
+    report = findings.error if hub_ids and decides else findings.warning
     report(
         Code.BASE_MISMATCH,
         "base_model_name_or_path",

@@ -33,6 +33,15 @@ def is_shard(name: str) -> bool:
     return _SHARD.fullmatch(name) is not None
 
 
+def base_weights_files(names: Iterable[str]) -> tuple[str, ...]:
+    """Return, sorted, those of *names* that hold a base model's weights as transformers and vLLM load them.
+
+    Some repositories carry the same weights once more under other names (`consolidated.safetensors`).
+    """
+    found = sorted(name for name in names if name.endswith(".safetensors") and "/" not in name)
+    return tuple([name for name in found if name.startswith("model")] or found)
+
+
 def is_weights(name: str) -> bool:
     """Tell whether *name* is a safetensors file of an adapter."""
     return name == WEIGHTS or is_shard(name)

@@ -6,6 +6,7 @@ after all others. One `max` a chunk so answers both "is all of it finite?" and "
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -46,8 +47,11 @@ class Scan:
     magnitudes: dict[str, float]
 
 
-def scan(file: BinaryIO, header: Header | None, *, size: int) -> Scan:
-    """Read *file* from its start to at most one byte beyond *size*; without a *header* only hash it."""
+def scan(file: BinaryIO, header: Header | None, *, size: int, progress: Callable[[int], None] | None = None) -> Scan:
+    """Read *file* from its start to at most one byte beyond *size*; without a *header* only hash it.
+
+    *progress* hears how many bytes each tensor had, once they are read.
+    """
     hasher = hashlib.sha256()
     buffer = memoryview(bytearray(_CHUNK))
     magnitudes: dict[str, float] = {}
@@ -67,6 +71,8 @@ def scan(file: BinaryIO, header: Header | None, *, size: int) -> Scan:
                 wanted -= len(chunk)
                 largest = max(largest, _largest(chunk, kind)) if kind else 0
             magnitudes[name] = _value(largest, kind) if kind else 0.0
+            if progress is not None:
+                progress(tensor.end - tensor.begin)
     position += _hash(file, hasher, buffer, count=size + 1 - position)
     return Scan(hasher.hexdigest(), position, magnitudes)
 

@@ -51,6 +51,8 @@ class Place:
     revision_field: str = "spec.source.hub.revision"
     token_field: str = "spec.source.hub.tokenSecretRef"  # noqa: S105 - a field's name
     repo_type: Literal["model", "dataset"] = "model"
+    meanwhile: str = "trying again"
+    """What whoever asked does about a Hub that can't be reached."""
 
 
 class Hub:
@@ -149,16 +151,19 @@ class Hub:
         if span is not None:
             headers["Range"] = f"bytes={span[0]}-{span[1]}"
         data = bytearray()
+        skipped = 0
         try:
             with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as answer:
                 answer.raise_for_status()
+                # A mirror that knows no ranges sends the file from its start.
+                skipped = span[0] if span is not None and answer.status_code == 200 else 0
                 for chunk in answer.iter_bytes():
                     data += chunk
-                    if len(data) > limit:
+                    if len(data) >= skipped + limit:
                         break
         except (httpx.HTTPError, OSError) as error:
             _explain(error, place, token)
-        return bytes(data[:limit])
+        return bytes(data[skipped : skipped + limit])
 
 
 def _explain(error: Exception, place: Place, token: str | None, *, done: str = "read") -> NoReturn:
@@ -182,4 +187,4 @@ def _explain(error: Exception, place: Place, token: str | None, *, done: str = "
         message = f"there is no {place.repo} that {given} may see: correct {place.repo_field} or {place.token_field}"
         raise Blocked("RepositoryNotFound", message) from error
     what = f"answered {status}" if status else f"can't be reached ({type(error).__name__})"
-    raise Waiting("HubUnavailable", f"the Hub {what}; trying again", after=RETRY) from error
+    raise Waiting("HubUnavailable", f"the Hub {what}; {place.meanwhile}", after=RETRY) from error

@@ -5,43 +5,33 @@ Raises Waiting or Blocked, wrapped in the stage at which it happened: the condit
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from lora_operator import hub_tokens
 from lora_operator.adapter import (
-    CONFIG,
-    FIRST_GUESS,
     Adapter,
     Base,
     EngineLimits,
-    FileFacts,
-    HeaderError,
     Verdict,
     base_from_config,
     engine_name,
-    from_parts,
-    header_range,
     inspect,
     weights_files,
 )
 from lora_operator.api.lora_adapter import LoRAAdapter
 from lora_operator.api.meta import KeyRef
-from lora_operator.clients.hub import Hub, Place, Snapshot
+from lora_operator.clients.hub import Place, Snapshot
+from lora_operator.clients.hub_reading import CONFIG_LIMIT, read_adapter
 from lora_operator.errors import Blocked, Waiting
 from lora_operator.lora_adapter.observed import Observed
 from lora_operator.lora_adapter.refusal import NotServableError
 from lora_operator.protocol.door import credential_key
 from lora_operator.protocol.manifest import Entry, File, HubSource, Owner
 from lora_operator.world import World
-
-CONFIG_LIMIT: Final = 4 << 20
-WHOLE_FILE_LIMIT: Final = 16 << 20
-"""Weights that the Hub keeps outside LFS have no sha256 in its metadata; so small a file is read whole for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +49,7 @@ async def resolve(observed: Observed, world: World) -> Entry:
     origin = origin_of(observed)
     token = await read_token(origin, world)
     snapshot = await world.hub.resolve(origin.place, token=token)
-    remote = await _read(world.hub, origin.place, snapshot, token)
+    remote = await read_adapter(world.hub, origin.place, snapshot, token=token)
     base = await _base(observed, world, token)
     verdict = inspect(remote, base, limits_of(observed), base_name=adapter.spec.base_model)
     if not verdict.servable:
@@ -108,46 +98,6 @@ def limits_of(observed: Observed) -> EngineLimits:
     flags = status.flags if status is not None else None
     rank = flags.max_lora_rank if flags is not None else None
     return EngineLimits(max_lora_rank=int(rank) if rank is not None else None)
-
-
-async def _read(hub: Hub, place: Place, snapshot: Snapshot, token: str | None) -> Adapter:
-    """Read the config, and the start of the weights up to the end of their header."""
-    pinned = Place(
-        place.repo,
-        snapshot.commit,
-        repo_field=place.repo_field,
-        revision_field=place.revision_field,
-        token_field=place.token_field,
-    )
-    facts = {file.path: FileFacts(file.size, file.sha256) for file in snapshot.files}
-    config: bytes | None = None
-    index: bytes | None = None
-    headers: dict[str, bytes] = {}
-    for name in weights_files(facts):
-        known = facts[name]
-        if not name.endswith(".safetensors"):
-            data = await hub.read(pinned, name, token=token, limit=CONFIG_LIMIT)
-            facts[name] = FileFacts(len(data), hashlib.sha256(data).hexdigest())
-            config, index = (data, index) if name == CONFIG else (config, data)
-        elif known.sha256 is None and known.size <= WHOLE_FILE_LIMIT:
-            data = await hub.read(pinned, name, token=token, limit=WHOLE_FILE_LIMIT)
-            facts[name] = FileFacts(len(data), hashlib.sha256(data).hexdigest())
-            headers[name] = data
-        else:
-            headers[name] = await _start(hub, pinned, name, size=known.size, token=token)
-    return from_parts(config, files=facts, headers=headers, index_bytes=index)
-
-
-async def _start(hub: Hub, place: Place, name: str, *, size: int, token: str | None) -> bytes:
-    data = await hub.read(place, name, token=token, span=(0, min(FIRST_GUESS, size) - 1), limit=FIRST_GUESS)
-    try:
-        more = header_range(data, size)
-    except HeaderError:
-        return data
-    if more is not None:
-        start, stop = more
-        data += await hub.read(place, name, token=token, span=(start, stop - 1), limit=stop - start)
-    return data
 
 
 async def _base(observed: Observed, world: World, token: str | None) -> Base | None:

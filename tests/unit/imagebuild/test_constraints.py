@@ -24,7 +24,7 @@ def test_huggingface_hub_has_one_version_everywhere() -> None:
     versions = {
         name: requirements.version(pins(name), "huggingface-hub") for name in FILES if "huggingface-hub" in pins(name)
     }
-    assert {"dev", "operator", "agent", "engine", "trainer"} <= versions.keys()
+    assert {"dev", "operator", "agent", "cli", "engine", "trainer"} <= versions.keys()
     assert len(set(versions.values())) == 1, versions
 
 

@@ -1,0 +1,52 @@
+"""What was asked: the command line as a value. Pure; `__main__` makes it, every other room reads it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lora_operator.adapter import EngineLimits
+
+SCHEME = "hf://"
+_REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class HubRepo:
+    """A repository on a Hub, at a branch, tag or commit."""
+
+    repo: str
+    revision: str = "main"
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.repo}" + (f"@{self.revision}" if self.revision != "main" else "")
+
+
+Source = Path | HubRepo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """May this engine be given this adapter?"""
+
+    adapter: Source
+    base: Source | None
+    base_name: str | None
+    engine: EngineLimits
+    unknown_shapes: Literal["refuse", "allow"] = "refuse"
+    header_only: bool = False
+
+
+def parse_source(text: str) -> Source:
+    """Read `PATH` or `hf://org/name[@revision]`; ValueError where it is neither."""
+    if not text.startswith(SCHEME):
+        if not text or "\0" in text:
+            raise ValueError("not a path")
+        return Path(text)
+    match = _REPO.fullmatch(text.removeprefix(SCHEME))
+    # What huggingface_hub would refuse later with less to say.
+    if match is None or re.search(r"--|\.\.", match["repo"]) or max(map(len, match["repo"].split("/"))) > 96:
+        raise ValueError("not hf://org/name or hf://org/name@revision")
+    return HubRepo(match["repo"], match["revision"] or "main")
