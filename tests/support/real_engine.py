@@ -13,7 +13,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,9 @@ class RealEngine:
     """Where its log goes."""
     port: int
     model: Path = field(default_factory=cached.ensure)
+    flags: tuple[str, ...] = ()
+    """Beyond FLAGS, or instead of one of them."""
+    environment: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -75,11 +78,18 @@ class RealEngine:
 
     def launch(self) -> None:
         """Start it and don't wait."""
-        words = [str(heavy.MOUNT / "env/bin/vllm"), "serve", str(self.model), f"--port={self.port}", *FLAGS]
+        words = [
+            str(heavy.MOUNT / "env/bin/vllm"),
+            "serve",
+            str(self.model),
+            f"--port={self.port}",
+            *FLAGS,
+            *self.flags,
+        ]
         with (self.folder / "vllm.log").open("ab") as log:
             self._process = subprocess.Popen(
-                heavy.command(words, engine=heavy.ensure()),
-                env={**os.environ, **ENVIRONMENT},
+                heavy.command([*words, *FLAGS, *self.flags], engine=heavy.ensure()),
+                env={**os.environ, **ENVIRONMENT, **self.environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -102,12 +112,14 @@ class RealEngine:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[RealEngine]:
+def running(
+    folder: Path, *, flags: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[RealEngine]:
     """Run a vLLM while the context is open."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    engine = RealEngine(folder=folder, port=port)
+    engine = RealEngine(folder=folder, port=port, flags=flags, environment=environment or {})
     try:
         engine.start()
         yield engine

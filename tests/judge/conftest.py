@@ -1,0 +1,24 @@
+"""One court for the whole run; at its end what was heard is written to docs/judge.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.judge import CASES, Court, table
+
+
+@pytest.fixture(scope="session")
+def court(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
+    """Return a court to which PEFT has said what it makes of the selected cases."""
+    selected = {item.callspec.id for item in request.session.items if isinstance(item, pytest.Function)}
+    if len(selected) == len(CASES):
+        table.RECORD.unlink(missing_ok=True)
+    court = Court(tmp_path_factory.mktemp("court"))
+    try:
+        court.hear_peft([case for case in CASES if case.name in selected])
+        yield court
+    finally:
+        court.close()
+    table.write([case.name for case in CASES])
