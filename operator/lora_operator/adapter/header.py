@@ -22,6 +22,7 @@ FIRST_GUESS = 64 * 1024
 # what a hostile one can make of our memory below 300 MB.
 _PARSED_LIMIT = 24 * 1024 * 1024
 _TOKENS_LIMIT = 1_000_000
+_QUOTES_LIMIT = 1_200_000
 _DIMENSIONS_LIMIT = 16
 _SIZE_LIMIT = 2**63
 
@@ -117,6 +118,8 @@ def _entries(raw: bytes) -> dict[str, object]:
         raise _malformed("does not begin with '{'")
     if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > _TOKENS_LIMIT:
         raise _malformed(f"has more than {_TOKENS_LIMIT} values")
+    if raw.count(b'"') > _QUOTES_LIMIT:
+        raise _malformed(f"has more than {_QUOTES_LIMIT // 2} texts")
     try:
         text = raw.decode("utf-8")
         entries = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
