@@ -6,10 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 import hubserver
 from lora_inspect import __main__ as program
 from lora_inspect.report import Report
+from lora_operator.clients.hub import Hub, Place
 from support.adapters import PREFIX, TINY_LLAMA, make_adapter, other_base, safetensors, tensor
 
 ADAPTER, BASE = "acme/bot", "acme/llama"
@@ -151,3 +154,16 @@ def test_an_empty_weights_file_is_1(hub: hubserver.Hub, capsys: pytest.CaptureFi
     status, report = answer(capsys, f"hf://{ADAPTER}", "--unknown-shapes", "allow")
     assert status == 1
     assert "TruncatedFile" in {finding.code for finding in report.findings}
+
+
+async def test_a_part_is_the_right_one_from_a_mirror_that_knows_no_ranges() -> None:
+    async def whole(_: web.Request) -> web.Response:
+        return web.Response(body=b"0123456789")
+
+    app = web.Application()
+    app.router.add_get("/{path:.+}", whole)
+    async with TestServer(app) as server:
+        mirror = Hub(str(server.make_url("")))
+        place = Place("acme/bot", "main")
+        assert await mirror.read(place, "x", token=None, span=(4, 6), limit=3) == b"456"
+        assert await mirror.read(place, "x", token=None, span=(0, 2), limit=3) == b"012"
