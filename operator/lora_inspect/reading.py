@@ -48,8 +48,11 @@ def size_of(question: Question) -> int:
     """Return how many bytes `read` is going to read of a directory; 0 where they are few, or not known."""
     if not isinstance(question.adapter, Path) or question.header_only or not question.adapter.is_dir():
         return 0
-    names = weights_files(entry.name for entry in question.adapter.iterdir())
-    return sum((question.adapter / name).lstat().st_size for name in names)
+    try:
+        names = weights_files(entry.name for entry in question.adapter.iterdir())
+        return sum((question.adapter / name).lstat().st_size for name in names)
+    except OSError:
+        return 0  # `read` meets it too, and says it
 
 
 def read(question: Question, progress: Progress | None = None) -> Reading:
