@@ -105,7 +105,9 @@ async def _base(hub: _Counting, source: Source | None) -> Base | None:
 
 def _from_config(path: Path) -> Base | None:
     config = json.loads(path.read_bytes())
-    return base_from_config(config) if isinstance(config, dict) else None
+    if not isinstance(config, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - of the file, not of an argument
+    return base_from_config(config)
 
 
 class _Counting:

@@ -46,7 +46,7 @@ def base_files(*, shards: int) -> dict[str, bytes]:
         )
         for number in range(shards)
     }
-    return files | {"config.json": json.dumps({"model_type": "llama"}).encode()}
+    return files | {"config.json": json.dumps({"model_type": "mystery"}).encode()}
 
 
 def test_a_good_adapter_is_told_from_its_header_alone(hub: hubserver.Hub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +81,8 @@ def test_weights_are_not_downloaded_and_the_bytes_read_are_told(
 
 def test_shapes_come_from_the_base_s_own_headers(hub: hubserver.Hub, capsys: pytest.CaptureFixture[str]) -> None:
     hub.add_model(BASE, base_files(shards=2))
+    hub.add_model(ADAPTER, dict(make_adapter().files))
+    assert answer(capsys, f"hf://{ADAPTER}", "--base", f"hf://{BASE}")[0] == 0
     hub.add_model(ADAPTER, dict(make_adapter(base=other_base()).files))
     status, report = answer(capsys, f"hf://{ADAPTER}", "--base", f"hf://{BASE}")
     assert (status, {finding.code for finding in report.findings if finding.severity == "error"}) == (

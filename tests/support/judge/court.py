@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from imagebuild import engine as heavy
-from lora_operator.adapter import inspect, open_base, open_directory
+from lora_operator.adapter import base_from_directory, inspect, open_directory
 from support import adapter_corpus
 from support.adapter_corpus import CPU, Case
 from support.adapters import TINY_LLAMA
@@ -72,7 +72,7 @@ class Court:
     def hear(self, case: Case) -> Ruling:
         """Hear one case; a poisonous one gets an engine of its own."""
         path = self._paths[case.name]
-        verdict = inspect(open_directory(path), open_base(cached.ensure()).shapes, case.engine)
+        verdict = inspect(open_directory(path), base_from_directory(cached.ensure()), case.engine)
         if case.poisonous:
             self.close()
             with engine_side.fresh(self._folder / "engines") as bench:

@@ -154,7 +154,7 @@ def test_a_base_is_a_directory_or_its_config(where: str, tmp_path: Path, capsys:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(TINY_LLAMA.config()))
     if where == "headers":
-        (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+        (folder / "config.json").write_text(json.dumps({"model_type": "mystery"}))
         (folder / "model.safetensors").write_bytes(base_weights())
         (folder / "consolidated.safetensors").write_bytes(b"another layout")
     good, bad = make_adapter().write(tmp_path / "a"), make_adapter(base=other_base()).write(tmp_path / "b")
