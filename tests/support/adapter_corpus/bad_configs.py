@@ -25,13 +25,19 @@ _FIELDS = (
     bad("targets a number", Code.MALFORMED_CONFIG, with_config(target_modules=7)),
     bad("targets missing", Code.MALFORMED_CONFIG, with_config(target_modules=None)),
     bad("targets a broken regex", Code.MALFORMED_CONFIG, with_config(target_modules="(q_proj")),
-    bad("use_rslora a text", Code.MALFORMED_CONFIG, with_config(use_rslora="yes")),
+    bad(
+        "use_rslora a text",
+        Code.MALFORMED_CONFIG,
+        with_config(use_rslora="yes"),
+        why='both take any text for true, "no" as well',
+    ),
     bad(
         "targets null",
         Code.MALFORMED_CONFIG,
         lambda: make_adapter().with_file(
             adapter.CONFIG, b'{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": null}'
         ),
+        why="PEFT fills in what its version thinks right for the architecture",
     ),
 )
 
@@ -65,7 +71,8 @@ _VARIANTS = (
     bad("bias lora_only", Code.BIAS_NOT_SUPPORTED, with_config(bias="lora_only")),
     bad("lora_bias", Code.BIAS_NOT_SUPPORTED, with_config(lora_bias=True)),
     bad("modules_to_save", Code.MODULES_TO_SAVE_NOT_SUPPORTED, with_config(modules_to_save=["lm_head"])),
-    bad("modules_to_save of a classifier", Code.MODULES_TO_SAVE_NOT_SUPPORTED, with_config(modules_to_save=["score"])),
+    bad("modules_to_save of a classifier", Code.MODULES_TO_SAVE_NOT_SUPPORTED, with_config(modules_to_save=["score"]),
+        why="nothing of the classifier is in the file, so what was trained with it is not all there"),
     *(
         bad(f"init {init}", Code.INIT_NOT_SUPPORTED, with_config(init_lora_weights=init))
         for init in ("pissa", "pissa_niter_16", "olora", "corda", "LoftQ")
@@ -79,7 +86,8 @@ _VARIANTS = (
     bad("megatron", Code.UNSUPPORTED_VARIANT, with_config(megatron_config={"a": 1})),
     bad("arrow", Code.UNSUPPORTED_VARIANT, with_config(arrow_config={"top_k": 2})),
     bad("kasa", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={"beta": 1})),
-    bad("LoRA on parameters", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["experts.x"])),
+    bad("LoRA on parameters", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["experts.x"]),
+        why="this base lacks them; how vLLM serves them where there are experts is not judged yet"),
     bad("embeddings tied by PEFT", Code.UNSUPPORTED_VARIANT,
         lambda: make_adapter(targets=["embed_tokens"], config={"ensure_weight_tying": True}), askable=False),
     bad("no peft_type", Code.UNSUPPORTED_VARIANT, with_config(peft_type=None)),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,11 +35,25 @@ CASES: Final[tuple[Case, ...]] = tuple(
 """Those that are asked, the poisonous ones last."""
 
 
-class Court:
-    """Holds the engine that harmless cases share, and what PEFT said."""
+def content_of(folder: Path) -> str:
+    """Return a hash of all that is in *folder*: names, and bytes or what stands in their place."""
+    parts = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        kind = stat.S_IFMT(path.lstat().st_mode)
+        data = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        parts.update(f"{path.name} {kind} {len(data)}\n".encode() + data)
+    return parts.hexdigest()
 
-    def __init__(self, folder: Path) -> None:
+
+class Court:
+    """Holds the engine that harmless cases share, and what PEFT said.
+
+    *known* is what vLLM made of an adapter in an earlier run, by its content: it is not asked about that again.
+    """
+
+    def __init__(self, folder: Path, known: Mapping[str, Outcome] | None = None) -> None:
         self._folder = folder
+        self._known = known or {}
         self._stack = contextlib.ExitStack()
         self._shared: Bench | None = None
         self._peft: dict[str, Outcome] = {}
@@ -73,21 +89,25 @@ class Court:
         """Hear one case; a poisonous one gets an engine of its own."""
         path = self._paths[case.name]
         verdict = inspect(open_directory(path), base_from_directory(cached.ensure()), case.engine)
-        if case.poisonous:
-            self.close()
-            with engine_side.fresh(self._folder / "engines") as bench:
-                self.engine_starts += 1
-                outcome = bench.try_adapter(path)
-        else:
-            outcome = self._bench().try_adapter(path)
+        content = content_of(path)
+        outcome = self._known.get(content) or self._ask_engine(case, path)
         return Ruling(
             case=case.name,
+            content=content,
             servable=verdict.servable,
             codes=tuple(sorted({finding.code.value for finding in verdict.errors})),
             engine=outcome,
             peft=self._peft[case.name],
             why=case.why,
         )
+
+    def _ask_engine(self, case: Case, path: Path) -> Outcome:
+        if not case.poisonous:
+            return self._bench().try_adapter(path)
+        self.close()
+        with engine_side.fresh(self._folder / "engines") as bench:
+            self.engine_starts += 1
+            return bench.try_adapter(path)
 
     def _bench(self) -> Bench:
         """Return the shared engine; another one where a case that was thought harmless has spoilt it."""

@@ -53,6 +53,7 @@ class Ruling:
     """One adapter's case, decided."""
 
     case: str
+    content: str
     servable: bool
     codes: tuple[str, ...]
     engine: Outcome

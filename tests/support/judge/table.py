@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from imagebuild import engine as heavy
 from imagebuild import requirements
-from support.judge.rulings import Ruling
+from support.judge.rulings import Outcome, Ruling, Spoken
 
 FILE: Final = heavy.REPOSITORY / "docs" / "judge.md"
 RECORD: Final = heavy.REPOSITORY / ".local" / "judge" / "rulings.json"
@@ -49,6 +49,19 @@ def read_record() -> dict[str, dict[str, Any]]:
     """Return the record by case."""
     known: dict[str, dict[str, Any]] = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
     return known
+
+
+def heard_before() -> dict[str, Outcome]:
+    """Return, by content, what the same versions made of an adapter in an earlier run of this checkout."""
+    rows = [row for row in read_record().values() if row["versions"] == versions()]
+    return {row["content"]: _outcome(row["engine"]) for row in rows}
+
+
+def _outcome(told: Mapping[str, Any]) -> Outcome:
+    answers = tuple(
+        Spoken(tuple(one["tokens"]), tuple(one["logprobs"]), trouble=one["trouble"]) for one in told["answers"]
+    )
+    return Outcome(refused=told["refused"], answers=answers, harm=told["harm"])
 
 
 def render(names: Sequence[str], known: Mapping[str, Mapping[str, Any]]) -> str:

@@ -26,7 +26,7 @@ REFUSED = Outcome(refused="500 no")
 
 def ruling(*, servable: bool, engine: Outcome, peft: Outcome, why: str = "") -> Ruling:
     codes = () if servable else ("RankTooHigh",)
-    return Ruling(case="a", servable=servable, codes=codes, engine=engine, peft=peft, why=why)
+    return Ruling(case="a", content="0", servable=servable, codes=codes, engine=engine, peft=peft, why=why)
 
 
 @pytest.mark.parametrize(
