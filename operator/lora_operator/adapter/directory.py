@@ -17,7 +17,6 @@ from .files import Adapter, FileFacts, check_digest, report_header
 from .findings import Code, Findings
 from .header import Header, HeaderError, read_header
 from .names import CONFIG, INDEX, PICKLES, weights_files
-from .scan import scan
 from .shard_index import INDEX_LIMIT
 
 
@@ -98,6 +97,9 @@ class _Reader:
     def _read_whole(self, file: BinaryIO, name: str, size: int) -> str | None:
         if self.level != "full":
             return None
+        # It brings numpy, most of what importing the library would cost, and headers can be judged without it.
+        from .scan import scan  # noqa: PLC0415
+
         file.seek(0)
         result = scan(file, self.headers.get(name), size=size, progress=self.progress)
         if result.read != size:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from .files import Adapter
 from .findings import Code, Findings
+from .floats import FLOATS
 from .header import Tensor
-from .scan import FLOATS
 
 # The name PEFT saves: only A and B of a module, under its prefix, in printable ASCII.
 _NAME = re.compile(
