@@ -45,10 +45,9 @@ async def read_base(*, name: str, path: Path | None, hub: Hub, tokens: Iterable[
 def _from_directory(name: str, path: Path) -> Known:
     try:
         config = _parse((path / "config.json").read_bytes(), where=str(path / "config.json"))
-        headers = [_header(file) for file in sorted(path.glob("*.safetensors"))]
-    except (OSError, adapter.HeaderError) as error:
+        shapes = adapter.base_from_directory(path)
+    except (OSError, ValueError) as error:
         raise Trouble("BaseNotReadable", f"{path}: {error}", ends=Ends.REFUSED) from error
-    shapes = adapter.base_from_headers(headers, config) or adapter.base_from_config(config)
     modules = {module: tuple(shape) for module, shape in shapes.modules.items()} if shapes else None
     return Known(wire=door.Base(name=name, config=config, shapes=modules), shapes=shapes)
 
@@ -61,16 +60,3 @@ def _parse(content: bytes, *, where: str) -> Mapping[str, Any]:
     if not isinstance(config, dict):
         raise Trouble("BaseNotReadable", f"{where} is not a JSON object", ends=Ends.REFUSED)
     return config
-
-
-def _header(path: Path) -> adapter.Header:
-    """Read a safetensors header and not the gigabytes behind it."""
-    size = path.stat().st_size
-    prefix = b""
-    with path.open("rb") as file:
-        while (wanted := adapter.header_range(prefix, size)) is not None:
-            more = file.read(wanted[1] - wanted[0])
-            if not more:
-                raise adapter.HeaderError(adapter.Code.TRUNCATED_FILE, f"{path.name} ended while it was read")
-            prefix += more
-    return adapter.parse_header(prefix, size)

@@ -59,26 +59,26 @@ def base_from_headers(headers: Iterable[Header], config: Mapping[str, object] | 
     *config* tells the family, and with it how modules are called and what vLLM takes; without it only Llama's layout
     can be told to be whole.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    matrices: dict[str, tuple[int, int]] = {}
     for name, shape in _weights(headers):
         if shape is None:
             return None
-        shapes[name] = shape
-    return base_from_shapes(shapes, config)
+        matrices[name] = shape
+    family = _family(config or {})
+    return base_from_shapes(_as_named(matrices, family) if family else matrices, config)
 
 
 def base_from_shapes(shapes: Mapping[str, Sequence[int]], config: Mapping[str, object] | None = None) -> Base | None:
-    """Make a base of the shapes of its modules' weights, as the checkpoint has them or an agent reports them."""
-    matrices = {
+    """Make a base of the (out, in) of its modules, called as PEFT calls them: what an agent reports of its headers."""
+    named = {
         name: (shape[0], shape[1])
         for name, shape in shapes.items()
         if len(shape) == 2 and all(0 < size < _DIMENSION_LIMIT for size in shape)
     }
     config = config or {}
-    family = family_of(config) or (FAMILIES["llama"] if not config.get("model_type") else None)
+    family = _family(config)
     if family is None:
-        return _unknown(matrices)
-    named = _as_named(matrices, family)
+        return _unknown(named)
     derived = family.shapes(config) if config else _llama_of(named)
     if derived is None:
         return None
@@ -109,6 +109,10 @@ def _headers(folder: Path) -> Iterator[Header]:
         if not path.name.startswith("consolidated"):
             with path.open("rb") as file:
                 yield read_header(file, path.stat().st_size)
+
+
+def _family(config: Mapping[str, object]) -> Family | None:
+    return family_of(config) if config.get("model_type") else FAMILIES["llama"]
 
 
 def _base(layers: int, modules: Mapping[str, tuple[int, int]], family: Family, config: Mapping[str, object]) -> Base:
@@ -154,11 +158,12 @@ def _llama_of(named: Mapping[str, tuple[int, int]]) -> tuple[int, dict[str, tupl
     return (layers, modules) if layers and named.keys() <= modules.keys() else None
 
 
-def _weights(headers: Iterable[Header]) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+def _weights(headers: Iterable[Header]) -> Iterator[tuple[str, tuple[int, int] | None]]:
     """Yield each module that has a matrix; a shape of None where it is packed and tells nothing."""
     for header in headers:
         for name, tensor in header.tensors.items():
             if name.endswith(_PACKED_NAMES):
                 yield name, None
             elif name.endswith(".weight") and len(tensor.shape) == 2:
-                yield name.removesuffix(".weight"), None if tensor.dtype in _PACKED else tensor.shape
+                rows, columns = tensor.shape
+                yield name.removesuffix(".weight"), None if tensor.dtype in _PACKED else (rows, columns)
