@@ -6,7 +6,7 @@ Writes `<folder>/<name>/` with config.json and model.safetensors, as `save_pretr
 import sys
 from pathlib import Path
 
-SIZES = {
+SIZES: dict[str, object] = {
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 2,
@@ -18,9 +18,9 @@ SIZES = {
     "pad_token_id": 0,
 }
 _WIDE = SIZES | {"head_dim": 32}
-_OWN = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64, "vocab_size": 100}
-_ENDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-_MOE = {"moe_intermediate_size": 48, "num_experts": 3, "num_experts_per_tok": 2, "num_hidden_layers": 3}
+_OWN: dict[str, object] = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64, "vocab_size": 100}
+_ENDS: dict[str, object] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+_MOE: dict[str, object] = {"moe_intermediate_size": 48, "num_experts": 3, "num_experts_per_tok": 2, "num_hidden_layers": 3}
 
 ARCHITECTURES: dict[str, dict[str, object]] = {
     "llama": SIZES,
