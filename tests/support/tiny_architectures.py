@@ -20,7 +20,12 @@ SIZES: dict[str, object] = {
 _WIDE = SIZES | {"head_dim": 32}
 _OWN: dict[str, object] = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64, "vocab_size": 100}
 _ENDS: dict[str, object] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-_MOE: dict[str, object] = {"moe_intermediate_size": 48, "num_experts": 3, "num_experts_per_tok": 2, "num_hidden_layers": 3}
+_MOE: dict[str, object] = {
+    "moe_intermediate_size": 48,
+    "num_experts": 3,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 3,
+}
 
 ARCHITECTURES: dict[str, dict[str, object]] = {
     "llama": SIZES,

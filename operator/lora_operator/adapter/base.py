@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .families import FAMILIES, Family, family_of
 from .header import Header, read_header
+from .names import base_weights_files
 
 # Dtypes in which several numbers may share one element, so that the shape is not the module's.
 _PACKED = frozenset({"U8", "I8", "U16", "I16", "I32", "U32", "I64", "U64", "BOOL"})
@@ -104,11 +105,9 @@ def base_from_directory(path: str | Path) -> Base | None:
 
 
 def _headers(folder: Path) -> Iterator[Header]:
-    for path in sorted(folder.glob("*.safetensors")):
-        # Another framework's copy of the same weights, under other names.
-        if not path.name.startswith("consolidated"):
-            with path.open("rb") as file:
-                yield read_header(file, path.stat().st_size)
+    for name in base_weights_files(path.name for path in folder.iterdir()):
+        with (folder / name).open("rb") as file:
+            yield read_header(file, (folder / name).stat().st_size)
 
 
 def _family(config: Mapping[str, object]) -> Family | None:

@@ -25,6 +25,13 @@ _FIELDS = (
     bad("targets a number", Code.MALFORMED_CONFIG, with_config(target_modules=7)),
     bad("targets missing", Code.MALFORMED_CONFIG, with_config(target_modules=None)),
     bad("targets a broken regex", Code.MALFORMED_CONFIG, with_config(target_modules="(q_proj")),
+    bad("an EVA config that is a list", Code.MALFORMED_CONFIG, with_config(eva_config=[1])),
+    bad(
+        "targets a regex beside layers",
+        Code.MALFORMED_CONFIG,
+        with_config(target_modules=".*(q|v)_proj", layers_to_transform=[0, 1]),
+    ),
+    bad("a pattern of layers without layers", Code.MALFORMED_CONFIG, with_config(layers_pattern="layers")),
     bad(
         "use_rslora a text",
         Code.MALFORMED_CONFIG,
@@ -85,6 +92,7 @@ _VARIANTS = (
     bad("trained tokens", Code.UNSUPPORTED_VARIANT, with_config(trainable_token_indices=[5])),
     bad("megatron", Code.UNSUPPORTED_VARIANT, with_config(megatron_config={"a": 1})),
     bad("arrow", Code.UNSUPPORTED_VARIANT, with_config(arrow_config={"top_k": 2})),
+    bad("kasa by its defaults", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={})),
     bad("kasa", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={"beta": 1})),
     bad("LoRA on parameters", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["experts.x"]),
         why="this base lacks them; how vLLM serves them where there are experts is not judged yet"),

@@ -124,6 +124,7 @@ _HARMLESS = (
     good("no base named", with_config(base_model_name_or_path=None)),
     good("a field from the future", with_config(use_magic={"a": 1}), Code.UNKNOWN_FIELD),
     good("fields with empty values", with_config(arrow_config=None, from_the_future=False)),
+    good("lora_bias null", with_config(lora_bias=None)),
     good("modules_to_save empty", with_config(modules_to_save=[])),
     good("a pickle beside it", lambda: make_adapter().with_file("adapter_model.bin", b"\x80\x02.")),
     good(
