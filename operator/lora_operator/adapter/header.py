@@ -172,8 +172,14 @@ def _tensor(name: str, value: object) -> Tensor:
 
 
 def _is_sizes(value: object) -> TypeGuard[list[int]]:
-    # type() and not isinstance(): true is no size.
-    return isinstance(value, list) and all(type(size) is int and 0 <= size < _SIZE_LIMIT for size in value)
+    if not isinstance(value, list):
+        return False
+    # A loop costs half of what all() does, and this is asked twice a tensor.
+    for size in value:  # noqa: SIM110
+        # type() and not isinstance(): true is no size.
+        if type(size) is not int or not 0 <= size < _SIZE_LIMIT:
+            return False
+    return True
 
 
 def _check_cover(ordered: Mapping[str, Tensor], data_size: int) -> None:

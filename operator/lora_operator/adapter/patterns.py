@@ -112,7 +112,8 @@ class Targets:
         if names is None or any(name == refused for refused, _, _ in self.refused):
             return None
         if not isinstance(names, Regex):
-            return not names.isdisjoint(_suffixes(module))
+            # Nearly all adapters name modules by their last part.
+            return module[module.rfind(".") + 1 :] in names or not names.isdisjoint(_suffixes(module))
         try:
             return names.fullmatch(module)
         except RegexError as error:

@@ -48,7 +48,9 @@ def find_modules(adapter: Adapter, findings: Findings) -> dict[str, Module]:
                 _report_unknown(name, findings)
                 continue
             embedding = match["rows"] is not None
-            module = modules.setdefault(match["module"], Module(match["module"], embedding))
+            module = modules.get(match["module"])
+            if module is None:
+                module = modules[match["module"]] = Module(match["module"], embedding)
             if module.embedding != embedding:
                 _report_unknown(name, findings)
                 continue
