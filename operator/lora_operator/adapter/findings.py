@@ -63,6 +63,7 @@ class Code(enum.StrEnum):
     UNKNOWN_MODULE = "UnknownModule"
     LAYER_OUT_OF_RANGE = "LayerOutOfRange"
     SHAPE_MISMATCH = "ShapeMismatch"
+    MODULE_NOT_SERVED = "ModuleNotServed"
     ARCHITECTURE_NOT_SUPPORTED = "ArchitectureNotSupported"
     LM_HEAD_NOT_SUPPORTED = "LmHeadNotSupported"
     BASE_MISMATCH = "BaseMismatch"

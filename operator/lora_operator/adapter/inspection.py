@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 from .base import Base
 from .config import LoraConfig, parse_config
-from .engine import EngineLimits, check_engine, check_rank
+from .engine import EngineLimits, check_engine, check_modules, check_rank
 from .files import Adapter, check_files
 from .findings import Code, Findings, Summary, Verdict
 from .names import is_weights
@@ -64,6 +64,7 @@ def inspect(
             check_values(modules, config, patterns, adapter, engine, findings)
         touched = _check_base(adapter, modules, config, patterns if affordable else None, base, findings)
         patterns.report(findings)
+        check_modules(engine, touched, findings)
         check_embeddings(touched, base, engine, findings)
         check_tying(touched, config, base, findings)
         _check_base_name(config.base_model, base_name, findings, decides=name_decides or not shapes_checked)

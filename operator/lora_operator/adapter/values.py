@@ -27,7 +27,7 @@ def check_values(  # noqa: PLR0913, PLR0917 - values meet config and engine here
     findings: Findings,
 ) -> None:
     """Report values that are not finite, or would not be once cast and scaled: they poison every other answer."""
-    limit = _FLOAT16_LIMIT if engine.dtype in ("float16", "half") else _MAGNITUDE_LIMIT
+    limit = _FLOAT16_LIMIT if engine.casts_to_half else _MAGNITUDE_LIMIT
     for module in modules.values():
         rank, alpha = patterns.ranks.of(module.name), patterns.alphas.of(module.name)
         # Where a refused key decides them, the adapter is refused for that.
