@@ -41,6 +41,15 @@ ARCHITECTURES: dict[str, dict[str, object]] = {
     "gemma": _WIDE,
     "gemma2": _WIDE,
     "gemma3_text": _WIDE,
+    "gemma3": {
+        "text_config": _WIDE | {"vocab_size": 300},
+        "vision_config": {
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 28, "patch_size": 14,
+        },
+        "mm_tokens_per_image": 4, "image_token_index": 262, "boi_token_index": 255, "eoi_token_index": 256,
+        **_ENDS,
+    },
     "granite": SIZES,
     "smollm3": SIZES,
     "olmo2": SIZES,

@@ -30,6 +30,8 @@ class Base:
     head: str = "lm_head"
     # On which of embedding and head vLLM takes a LoRA; None: an architecture that is not known.
     takes: frozenset[str] | None = None
+    # Whether its modules are surely called as PEFT calls them: a checkpoint of an unknown architecture may differ.
+    named: bool = True
     # transformers' model_type, where it is one of `families.FAMILIES`.
     family: str | None = None
 
@@ -129,11 +131,14 @@ def _base(layers: int, modules: Mapping[str, tuple[int, int]], family: Family, c
 def _unknown(matrices: Mapping[str, tuple[int, int]]) -> Base | None:
     """Make a base of an architecture that is not known: its checkpoint's names and shapes, and nothing more."""
     layers = {int(part) for name in matrices for part in name.split(".") if part.isdigit() and len(part) < 5}
-    return Base(layers=max(layers) + 1, modules=matrices) if layers else None
+    return Base(layers=max(layers) + 1, modules=matrices, named=False) if layers else None
 
 
 def _as_named(matrices: Mapping[str, tuple[int, int]], family: Family) -> dict[str, tuple[int, int]]:
     """Call the checkpoint's modules what PEFT calls them, and turn those that are kept as (in, out)."""
+    if family.stored_as is not None:
+        decoder = family.prefix.removesuffix("layers")
+        matrices = {name.replace(family.stored_as, decoder, 1): shape for name, shape in matrices.items()}
     stem = family.prefix.partition(".")[0]
     named = {}
     outside = (family.head, "lm_head", "embed_out")

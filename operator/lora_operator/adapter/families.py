@@ -90,12 +90,16 @@ class Family:
     experts: tuple[str, ...] = ("num_experts", "num_local_experts")
     # GPT-2's Conv1D keeps its weights as (in, out).
     transposed: bool = False
+    # Of a model that also sees: where its config has the sizes, and what its checkpoint calls the decoder.
+    nested: str | None = None
+    stored_as: str | None = None
     # Whether vLLM's own class for it takes LoRAs at all.
     serves_lora: bool = True
 
     def shapes(self, config: Mapping[str, object]) -> tuple[int, dict[str, tuple[int, int]]] | None:
         """Return the number of layers and each module's (out, in); None where the config does not tell."""
-        dims = self._dims(config)
+        inner = config.get(self.nested, {}) if self.nested else config
+        dims = self._dims(inner) if isinstance(inner, Mapping) else None
         if dims is None:
             return None
         modules = dict(self._modules(config, dims))
@@ -200,6 +204,11 @@ FAMILIES: Mapping[str, Family] = {
     "gemma": Family(layout=_LLAMA, defaults=_sizes(3072, 24576, 28, 16, 256000, key_heads=16, head_dim=256)),
     "gemma2": Family(layout=_LLAMA, defaults=_sizes(2304, 9216, 26, 8, 256000, key_heads=4, head_dim=256)),
     "gemma3_text": Family(layout=_LLAMA, defaults=_sizes(2304, 9216, 26, 8, 262208, key_heads=4, head_dim=256)),
+    "gemma3": Family(
+        layout=_LLAMA, prefix="model.language_model.layers", embedding="model.language_model.embed_tokens",
+        nested="text_config", stored_as="language_model.model.",
+        defaults=_sizes(2304, 9216, 26, 8, 262208, key_heads=4, head_dim=256),
+    ),
     "granite": Family(layout=_LLAMA, takes=_BOTH, defaults=_sizes(4096, 11008, 32, 32, 32000)),
     "smollm3": Family(layout=_LLAMA, takes=_EMBEDDING, defaults=_sizes(2048, 11008, 36, 16, 128256, key_heads=4)),
     "olmo2": Family(layout=_LLAMA, takes=_EMBEDDING, defaults=_sizes(4096, 11008, 32, 32, 50304)),

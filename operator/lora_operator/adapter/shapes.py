@@ -19,6 +19,9 @@ _HEAD = "lm_head"
 
 def check_against_base(modules: Mapping[str, Module], base: Base, findings: Findings) -> None:
     """Report modules that the base lacks, shapes that are not its own, and targets without tensors."""
+    if not base.named and base.modules.keys().isdisjoint(modules):
+        _report_names(modules, findings)
+        return
     for module in modules.values():
         shape = base.modules.get(module.name)
         if shape is None:
@@ -162,6 +165,16 @@ def _check_experts(modules: Mapping[str, Module], findings: Findings) -> None:
 def _is_expert(name: str) -> bool:
     # Since transformers 5 they are one tensor a layer, on which PEFT puts no LoRA by a module's name.
     return ".experts." in name
+
+
+def _report_names(modules: Mapping[str, Module], findings: Findings) -> None:
+    findings.error(
+        Code.BASE_NOT_READABLE,
+        "base model",
+        found=f"none of the adapter's {len(modules)} modules under the names of its checkpoint",
+        expected="an architecture that is known, or one whose checkpoint has the names that transformers gives modules",
+        fix="merge the adapter into it",
+    )
 
 
 def _report_module(name: str, base: Base, findings: Findings) -> None:

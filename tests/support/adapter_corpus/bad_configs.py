@@ -103,7 +103,8 @@ _VARIANTS = (
     bad("another method", Code.UNSUPPORTED_VARIANT, with_config(peft_type="IA3")),
     bad("an unknown task", Code.UNSUPPORTED_VARIANT, with_config(task_type="CHAT")),
     bad("a module that the engine leaves out", Code.MODULE_NOT_SERVED,
-        lambda: make_adapter(targets=["q_proj", "o_proj"]), engine=replace(CPU, target_modules=("qkv_proj",)), askable=False),
+        lambda: make_adapter(targets=["q_proj", "o_proj"]), engine=replace(CPU, target_modules=("qkv_proj",)),
+        askable=False),
     bad("another engine", Code.UNKNOWN_ENGINE, make_adapter, engine=replace(CPU, type="TGI"), askable=False),
 )  # fmt: skip
 

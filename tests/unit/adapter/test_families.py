@@ -21,7 +21,7 @@ SMALL = {
 
 
 def base(model_type: str, **others: object) -> Base:
-    found = adapter.base_from_config({"model_type": model_type, **SMALL, **others})
+    found = adapter.base_from_config({"model_type": model_type, "text_config": SMALL, **SMALL, **others})
     assert found is not None
     return found
 
@@ -115,6 +115,14 @@ def test_an_architecture_that_is_not_known_is_judged_by_its_headers() -> None:
     assert good.servable
     assert [(finding.code, finding.field) for finding in good.findings] == [(Code.NOT_CHECKED, "model_type")]
     assert judge({"model.layers.0.mixer.in_proj": (64, 64)}, judged).reason == Code.SHAPE_MISMATCH
+    assert judge({"model.layers.0.mixer.other": (64, 64), **shapes}, judged).reason == Code.UNKNOWN_MODULE
+
+
+def test_a_checkpoint_with_names_of_its_own_tells_nothing() -> None:
+    shape = {"language_model.layers.0.mixer.in_proj.weight": Tensor("BF16", (128, 64), 0, 0)}
+    judged = adapter.base_from_headers([Header(10, shape)], {"model_type": "llava9"})
+    verdict = judge({"model.language_model.layers.0.mixer.in_proj": (128, 64)}, judged or base("llama"))
+    assert (verdict.compatible, verdict.reason) == ("Unknown", Code.BASE_NOT_READABLE)
 
 
 def test_what_an_agent_reports_is_taken_as_it_is() -> None:
