@@ -48,12 +48,19 @@ def content_of(folder: Path) -> str:
 class Court:
     """Holds the engine that harmless cases share, and what PEFT said.
 
-    *known* is what vLLM made of an adapter in an earlier run, by its content: it is not asked about that again.
+    *known* and *known_of_peft* are what vLLM and PEFT made of an adapter in an earlier run, by its content: they are
+    not asked about that again.
     """
 
-    def __init__(self, folder: Path, known: Mapping[str, Outcome] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        known: Mapping[str, Outcome] | None = None,
+        known_of_peft: Mapping[str, Outcome] | None = None,
+    ) -> None:
         self._folder = folder
         self._known = known or {}
+        self._known_of_peft = known_of_peft or {}
         self._stack = contextlib.ExitStack()
         self._shared: Bench | None = None
         self._peft: dict[str, Outcome] = {}
@@ -68,12 +75,19 @@ class Court:
     def hear_peft(self, cases: Sequence[Case]) -> None:
         """Write the files of all *cases*, and ask PEFT about them in one process."""
         for number, case in enumerate(cases):
-            self._paths[case.name] = case.write(self._folder / f"case-{number}")
+            path = self._paths[case.name] = case.write(self._folder / f"case-{number}")
+            if (known := self._known_of_peft.get(content_of(path))) is not None:
+                self._peft[case.name] = known
+        unknown = self._paths.keys() - self._peft.keys()
+        if unknown:
+            self._ask_peft({name: str(path) for name, path in self._paths.items() if name in unknown})
+
+    def _ask_peft(self, adapters: dict[str, str]) -> None:
         question = {
             "model": str(cached.ensure()),
             "prompts": PROMPTS,
             "tokens": TOKENS,
-            "adapters": {name: str(path) for name, path in self._paths.items()},
+            "adapters": adapters,
         }
         script = _TESTS / "support" / "judge" / "peft_side.py"
         command = heavy.command([str(heavy.PYTHON), str(script)], engine=heavy.ensure())
