@@ -16,8 +16,7 @@ from lora_operator.adapter import base_from_directory, inspect, open_directory
 from support import adapter_corpus
 from support.adapter_corpus import CPU, Case
 from support.adapters import TINY_LLAMA
-from support.judge import engine_side
-from support.judge.engine_side import PROMPTS, TOKENS, Bench
+from support.judge.engine_side import PROMPTS, TOKENS, Bench, Engines
 from support.judge.rulings import Outcome, Ruling, Spoken
 from tinymodel import cached
 
@@ -63,14 +62,20 @@ class Court:
         self._known_of_peft = known_of_peft or {}
         self._stack = contextlib.ExitStack()
         self._shared: Bench | None = None
+        self._engines = Engines(folder / "engines")
+        self._poisonous_to_come = 0
         self._peft: dict[str, Outcome] = {}
         self._paths: dict[str, Path] = {}
-        self.engine_starts = 0
+
+    @property
+    def engine_starts(self) -> int:
+        """How often a vLLM was started."""
+        return self._engines.starts
 
     def close(self) -> None:
-        """Stop the engine."""
-        self._stack.close()
-        self._shared = None
+        """Stop the engines."""
+        self._close_shared()
+        self._engines.close()
 
     def hear_peft(self, cases: Sequence[Case]) -> None:
         """Write the files of all *cases*, and ask PEFT about them in one process."""
@@ -78,6 +83,7 @@ class Court:
             path = self._paths[case.name] = case.write(self._folder / f"case-{number}")
             if (known := self._known_of_peft.get(content_of(path))) is not None:
                 self._peft[case.name] = known
+            self._poisonous_to_come += case.poisonous and content_of(path) not in self._known
         unknown = self._paths.keys() - self._peft.keys()
         if unknown:
             self._ask_peft({name: str(path) for name, path in self._paths.items() if name in unknown})
@@ -118,15 +124,18 @@ class Court:
     def _ask_engine(self, case: Case, path: Path) -> Outcome:
         if not case.poisonous:
             return self._bench().try_adapter(path)
-        self.close()
-        with engine_side.fresh(self._folder / "engines") as bench:
-            self.engine_starts += 1
+        self._close_shared()
+        self._poisonous_to_come -= 1
+        with self._engines.fresh(more=self._poisonous_to_come > 0) as bench:
             return bench.try_adapter(path)
 
     def _bench(self) -> Bench:
         """Return the shared engine; another one where a case that was thought harmless has spoilt it."""
         if self._shared is None or not self._shared.is_sound:
-            self.close()
-            self._shared = self._stack.enter_context(engine_side.fresh(self._folder / "engines"))
-            self.engine_starts += 1
+            self._close_shared()
+            self._shared = self._stack.enter_context(self._engines.fresh())
         return self._shared
+
+    def _close_shared(self) -> None:
+        self._stack.close()
+        self._shared = None
