@@ -6,6 +6,7 @@ Everything about an adapter's content becomes a finding; what can't be reached o
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,15 @@ from typing import Final
 from huggingface_hub import get_token
 
 from lora_inspect.question import HubRepo, Question, Source
-from lora_operator.adapter import CONFIG, Adapter, Base, open_base, open_directory, weights_files
+from lora_operator.adapter import (
+    CONFIG,
+    Adapter,
+    Base,
+    base_from_config,
+    base_from_directory,
+    open_directory,
+    weights_files,
+)
 from lora_operator.clients.hub import Hub, Place
 from lora_operator.clients.hub_reading import read_adapter, read_base
 from lora_operator.errors import PassError
@@ -39,8 +48,11 @@ def size_of(question: Question) -> int:
     """Return how many bytes `read` is going to read of a directory; 0 where they are few, or not known."""
     if not isinstance(question.adapter, Path) or question.header_only or not question.adapter.is_dir():
         return 0
-    names = weights_files(entry.name for entry in question.adapter.iterdir())
-    return sum((question.adapter / name).lstat().st_size for name in names)
+    try:
+        names = weights_files(entry.name for entry in question.adapter.iterdir())
+        return sum((question.adapter / name).lstat().st_size for name in names)
+    except OSError:
+        return 0  # `read` meets it too, and says it
 
 
 def read(question: Question, progress: Progress | None = None) -> Reading:
@@ -84,11 +96,18 @@ async def _base(hub: _Counting, source: Source | None) -> Base | None:
     if isinstance(source, HubRepo):
         return await hub.base(source)
     try:
-        return open_base(source).shapes
+        return base_from_directory(source) if source.is_dir() else _from_config(source)
     except OSError as error:
         raise CannotTellError(f"--base {source}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CannotTellError(f"--base {error}") from error
+    except (RecursionError, ValueError) as error:
+        raise CannotTellError(f"--base {source}: {error}") from error
+
+
+def _from_config(path: Path) -> Base | None:
+    config = json.loads(path.read_bytes())
+    if not isinstance(config, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - of the file, not of an argument
+    return base_from_config(config)
 
 
 class _Counting:

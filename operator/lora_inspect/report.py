@@ -22,6 +22,8 @@ class ReportedFinding(Wire):
     found: str
     expected: str
     fix: str
+    engine_versions: str
+    """The engine's versions that it holds for, or `any`."""
 
 
 class AdapterFigures(Wire):
@@ -43,6 +45,8 @@ class Report(Wire):
     version: Literal[1] = 1
     servable: bool
     """True where no finding is an error."""
+    servable_once: Literal["converted", "merged"] | None
+    """What would make it servable without new training: converting it to a plain LoRA, or merging it into the base."""
     digest: str | None
     """`sha256:...` as in docs/adapters.md; null where a file's sha256 is not known."""
     findings: tuple[ReportedFinding, ...]
@@ -62,6 +66,7 @@ def report(verdict: Verdict, adapter: Adapter, *, source: str, bytes_read: int) 
     summary = verdict.summary
     return Report(
         servable=verdict.servable,
+        servable_once=verdict.servable_once,
         digest=summary.digest,
         findings=tuple(
             ReportedFinding(
@@ -71,6 +76,7 @@ def report(verdict: Verdict, adapter: Adapter, *, source: str, bytes_read: int) 
                 found=finding.found,
                 expected=finding.expected,
                 fix=finding.fix,
+                engine_versions=finding.engine_versions,
             )
             for finding in verdict.findings
         ),

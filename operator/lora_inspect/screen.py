@@ -46,6 +46,8 @@ def _verdict(report: Report) -> Text:
         if (count := sum(finding.severity == severity for finding in report.findings))
     ]
     text = Text.assemble((word, style), f" {report.source}")
+    if report.servable_once is not None:
+        text.append(f"  servable once {report.servable_once}", style="bold")
     return text.append(f"  ({', '.join(counts)})" if counts else "", style="dim")
 
 

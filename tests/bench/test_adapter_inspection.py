@@ -18,10 +18,9 @@ from support.measuring import Spread
 
 ROUNDS = 7
 FULL = """
-import sys, time
-from pathlib import Path
-from lora_operator.adapter import EngineLimits, inspect, open_base, open_directory
-base = open_base(Path(sys.argv[2])).shapes
+import json, sys, time
+from lora_operator.adapter import EngineLimits, base_from_config, inspect, open_directory
+base = base_from_config(json.load(open(sys.argv[2])))
 before = time.process_time()
 verdict = inspect(open_directory(sys.argv[1]), base, EngineLimits(max_lora_rank=64))
 print(time.process_time() - before)

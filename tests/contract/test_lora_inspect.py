@@ -6,10 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 import hubserver
 from lora_inspect import __main__ as program
 from lora_inspect.report import Report
+from lora_operator.clients.hub import Hub, Place
 from support.adapters import PREFIX, TINY_LLAMA, make_adapter, other_base, safetensors, tensor
 
 ADAPTER, BASE = "acme/bot", "acme/llama"
@@ -43,7 +46,7 @@ def base_files(*, shards: int) -> dict[str, bytes]:
         )
         for number in range(shards)
     }
-    return files | {"config.json": json.dumps({"model_type": "llama"}).encode()}
+    return files | {"config.json": json.dumps({"model_type": "mystery"}).encode()}
 
 
 def test_a_good_adapter_is_told_from_its_header_alone(hub: hubserver.Hub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +81,8 @@ def test_weights_are_not_downloaded_and_the_bytes_read_are_told(
 
 def test_shapes_come_from_the_base_s_own_headers(hub: hubserver.Hub, capsys: pytest.CaptureFixture[str]) -> None:
     hub.add_model(BASE, base_files(shards=2))
+    hub.add_model(ADAPTER, dict(make_adapter().files))
+    assert answer(capsys, f"hf://{ADAPTER}", "--base", f"hf://{BASE}")[0] == 0
     hub.add_model(ADAPTER, dict(make_adapter(base=other_base()).files))
     status, report = answer(capsys, f"hf://{ADAPTER}", "--base", f"hf://{BASE}")
     assert (status, {finding.code for finding in report.findings if finding.severity == "error"}) == (
@@ -151,3 +156,16 @@ def test_an_empty_weights_file_is_1(hub: hubserver.Hub, capsys: pytest.CaptureFi
     status, report = answer(capsys, f"hf://{ADAPTER}", "--unknown-shapes", "allow")
     assert status == 1
     assert "TruncatedFile" in {finding.code for finding in report.findings}
+
+
+async def test_a_part_is_the_right_one_from_a_mirror_that_knows_no_ranges() -> None:
+    async def whole(_: web.Request) -> web.Response:
+        return web.Response(body=b"0123456789")
+
+    app = web.Application()
+    app.router.add_get("/{path:.+}", whole)
+    async with TestServer(app) as server:
+        mirror = Hub(str(server.make_url("")))
+        place = Place("acme/bot", "main")
+        assert await mirror.read(place, "x", token=None, span=(4, 6), limit=3) == b"456"
+        assert await mirror.read(place, "x", token=None, span=(0, 2), limit=3) == b"012"

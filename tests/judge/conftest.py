@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,9 +14,11 @@ from support.judge import CASES, Court, table
 def court(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
     """Return a court to which PEFT has said what it makes of the selected cases."""
     selected = {item.callspec.id for item in request.session.items if isinstance(item, pytest.Function)}
-    if len(selected) == len(CASES):
+    resumes = bool(os.environ.get("JUDGE_RESUME"))
+    if len(selected) == len(CASES) and not resumes:
         table.RECORD.unlink(missing_ok=True)
-    court = Court(tmp_path_factory.mktemp("court"))
+    known = (table.heard_before(), table.heard_of_peft_before()) if resumes else ()
+    court = Court(tmp_path_factory.mktemp("court"), *known)
     try:
         court.hear_peft([case for case in CASES if case.name in selected])
         yield court

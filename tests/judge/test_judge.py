@@ -1,6 +1,7 @@
 """Is the library right? Every adapter of the corpus that a real vLLM can be asked about is loaded into one.
 
-Slow (an engine for each poisonous one): `make judge`, which also writes docs/judge.md. With `-k` a part of it.
+Slow (an engine for each poisonous one): `make judge`, which also writes docs/judge.md. With `-k` a part of it; with
+JUDGE_RESUME=1, after a change of rules, neither is asked again about adapters whose files are those of an earlier run.
 """
 
 from __future__ import annotations

@@ -121,7 +121,8 @@ class AdapterFiles:
         """Return the adapter as the operator has it: config, sizes, hashes and headers."""
         facts = {name: adapter.FileFacts(len(data), self.sha256[name]) for name, data in self.files.items()}
         headers = {name: data for name, data in self.files.items() if name.endswith(".safetensors")}
-        return adapter.from_parts(self.files.get(adapter.CONFIG), files=facts, headers=headers)
+        index = self.files.get("adapter_model.safetensors.index.json")
+        return adapter.from_parts(self.files.get(adapter.CONFIG), files=facts, headers=headers, index_bytes=index)
 
     def with_file(self, name: str, data: bytes | None) -> "AdapterFiles":
         """Replace a file, or leave it out."""

@@ -69,6 +69,10 @@ class RealEngine:
     def start(self) -> None:
         """Start it and wait until it is healthy."""
         self.launch()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it is healthy."""
         deadline = time.monotonic() + START_SECONDS
         while not self._is_healthy():
             if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
@@ -78,14 +82,7 @@ class RealEngine:
 
     def launch(self) -> None:
         """Start it and don't wait."""
-        words = [
-            str(heavy.MOUNT / "env/bin/vllm"),
-            "serve",
-            str(self.model),
-            f"--port={self.port}",
-            *FLAGS,
-            *self.flags,
-        ]
+        words = [str(heavy.MOUNT / "env/bin/vllm"), "serve", str(self.model), f"--port={self.port}"]
         with (self.folder / "vllm.log").open("ab") as log:
             self._process = subprocess.Popen(
                 heavy.command([*words, *FLAGS, *self.flags], engine=heavy.ensure()),
@@ -111,15 +108,18 @@ class RealEngine:
             return False
 
 
-@contextlib.contextmanager
-def running(
-    folder: Path, *, flags: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
-) -> Iterator[RealEngine]:
-    """Run a vLLM while the context is open."""
+def prepare(folder: Path, *, flags: tuple[str, ...] = (), environment: Mapping[str, str] | None = None) -> RealEngine:
+    """Return a vLLM that is not started yet."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    engine = RealEngine(folder=folder, port=port, flags=flags, environment=environment or {})
+    return RealEngine(folder=folder, port=port, flags=flags, environment=environment or {})
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[RealEngine]:
+    """Run a vLLM while the context is open."""
+    engine = prepare(folder)
     try:
         engine.start()
         yield engine

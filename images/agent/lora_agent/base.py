@@ -7,6 +7,7 @@ From the directory that the engine serves, where the agent has it, with the shap
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,16 +44,19 @@ async def read_base(*, name: str, path: Path | None, hub: Hub, tokens: Iterable[
 
 def _from_directory(name: str, path: Path) -> Known:
     try:
-        base = adapter.open_base(path)
+        config = _parse((path / "config.json").read_bytes(), where=str(path / "config.json"))
+        shapes = adapter.base_from_directory(path)
     except (OSError, ValueError) as error:
         raise Trouble("BaseNotReadable", f"{path}: {error}", ends=Ends.REFUSED) from error
-    shapes = base.shapes
     modules = {module: tuple(shape) for module, shape in shapes.modules.items()} if shapes else None
-    return Known(wire=door.Base(name=name, config=base.config, shapes=modules), shapes=shapes)
+    return Known(wire=door.Base(name=name, config=config, shapes=modules), shapes=shapes)
 
 
 def _parse(content: bytes, *, where: str) -> Mapping[str, Any]:
     try:
-        return adapter.parse_base_config(content, where=where)
+        config = json.loads(content)
     except ValueError as error:
-        raise Trouble("BaseNotReadable", str(error), ends=Ends.REFUSED) from error
+        raise Trouble("BaseNotReadable", f"{where}: {error}", ends=Ends.REFUSED) from error
+    if not isinstance(config, dict):
+        raise Trouble("BaseNotReadable", f"{where} is not a JSON object", ends=Ends.REFUSED)
+    return config

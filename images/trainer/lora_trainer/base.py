@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +9,7 @@ from typing import Final
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError
 
-from lora_operator.adapter import Base, Header, base_from_config, base_from_headers, header_range, parse_header
+from lora_operator.adapter import Base, base_from_directory
 from lora_operator.protocol.training import Reason
 from lora_trainer import hub, log
 from lora_trainer.hub import Denied, Patience
@@ -72,18 +70,7 @@ def fetch(spec: TrainSpec, *, revision: str, token: str | None, patience: Patien
 
 def shapes(base: BaseModel) -> Base | None:
     """Return the shapes that an adapter must fit: from the weights' headers, else from config.json."""
-    config = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
-    return base_from_headers(list(_headers(base.folder)), config) or base_from_config(config)
-
-
-def _headers(folder: Path) -> Iterator[Header]:
-    for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            prefix = b""
-            while wanted := header_range(prefix, size):
-                prefix += file.read(wanted[1] - wanted[0])
-            yield parse_header(prefix, size)
+    return base_from_directory(base.folder)
 
 
 def _unavailable(spec: TrainSpec, denied: Denied) -> Refusal:

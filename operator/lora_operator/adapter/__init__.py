@@ -3,13 +3,12 @@
 Operator, agent and trainer import it; it imports nothing else of ours, and needs no torch and no network.
 """
 
-from .base import Base, base_from_config, base_from_headers
-from .base_directory import LocalBase, open_base, parse_base_config
+from .base import Base, base_from_config, base_from_directory, base_from_headers, base_from_shapes
 from .directory import open_directory
 from .engine import EngineLimits
 from .files import Adapter, FileFacts, from_config, from_parts
 from .findings import Code, Finding, Severity, Summary, Verdict, quotable
-from .header import FIRST_GUESS, Header, HeaderError, Tensor, header_range, parse_header
+from .header import FIRST_GUESS, Header, HeaderError, Tensor, header_range, parse_header, read_header
 from .inspection import inspect
 from .names import CONFIG, WEIGHTS, base_weights_files, digest, engine_name, weights_files
 
@@ -25,13 +24,14 @@ __all__ = [
     "Finding",
     "Header",
     "HeaderError",
-    "LocalBase",
     "Severity",
     "Summary",
     "Tensor",
     "Verdict",
     "base_from_config",
+    "base_from_directory",
     "base_from_headers",
+    "base_from_shapes",
     "base_weights_files",
     "digest",
     "engine_name",
@@ -39,10 +39,9 @@ __all__ = [
     "from_parts",
     "header_range",
     "inspect",
-    "open_base",
     "open_directory",
-    "parse_base_config",
     "parse_header",
     "quotable",
+    "read_header",
     "weights_files",
 ]

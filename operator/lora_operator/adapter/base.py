@@ -1,118 +1,173 @@
 """The base model as the rules see it: the shape of every module that a LoRA can sit on.
 
-Best made from the base's own safetensors headers, else derived from its config.json for the families below. What can't
-be told is None, never a guess: the caller then says that shapes can't be checked.
+Best made from the base's own safetensors headers, which is exact for every architecture, else derived from its
+config.json for the families of `families.py`. What can't be told is None, never a guess: the caller then says that
+shapes can't be checked.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from .header import Header
+from .families import FAMILIES, Family, family_of
+from .header import Header, read_header
+from .names import base_weights_files
 
-EMBEDDING = "model.embed_tokens"
-HEAD = "lm_head"
-_MODULE = re.compile(
-    r"model\.layers\.(0|[1-9]\d{0,4})\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)|model\.embed_tokens|lm_head"
-)
-_QUANTISED = frozenset({"U8", "I8", "I32", "U32", "I64"})
+# Dtypes in which several numbers may share one element, so that the shape is not the module's.
+_PACKED = frozenset({"U8", "I8", "U16", "I16", "I32", "U32", "I64", "U64", "BOOL"})
+_PACKED_NAMES = (".qweight", ".qzeros", ".weight_packed")
+_DIMENSION_LIMIT = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """A dense decoder. *modules* maps a module's full name to its weight's (rows, columns) = (out, in)."""
+    """A decoder. *modules* maps a module's full name to its weight's (rows, columns) = (out, in)."""
 
     layers: int
     modules: Mapping[str, tuple[int, int]]
-    # vLLM takes a LoRA on embed_tokens and lm_head only where the model's class names them; None: unknown family.
-    serves_embeddings: bool | None
+    embedding: str = "model.embed_tokens"
+    head: str = "lm_head"
+    # On which of embedding and head vLLM takes a LoRA; None: an architecture that is not known.
+    takes: frozenset[str] | None = None
+    # Whether its modules are surely called as PEFT calls them: a checkpoint of an unknown architecture may differ.
+    named: bool = True
+    # transformers' model_type, where it is one of `families.FAMILIES`.
+    family: str | None = None
 
+    @property
+    def serves_embeddings(self) -> bool | None:
+        """Whether vLLM takes a LoRA on the embedding; None for an unknown family."""
+        return None if self.takes is None else self.embedding in self.takes
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Family:
-    """What transformers' config class of a model type fills in, and what vLLM's model class takes."""
-
-    serves_embeddings: bool
-    kv_heads: int | None = None
-    head_dim: int | None = None
-
-
-_FAMILIES = {
-    "llama": _Family(serves_embeddings=True),
-    "mistral": _Family(serves_embeddings=True, kv_heads=8),
-    "qwen2": _Family(serves_embeddings=False, kv_heads=32),
-    "qwen3": _Family(serves_embeddings=True, kv_heads=32, head_dim=128),
-}
-_SIZE_LIMIT = 2**31
-_LAYERS_LIMIT = 1000
+    @property
+    def engine_serves_lora(self) -> bool:
+        """Whether vLLM's own class for the architecture takes LoRAs at all, as far as that is known."""
+        return self.family is None or FAMILIES[self.family].serves_lora
 
 
 def base_from_config(config: Mapping[str, object]) -> Base | None:
     """Derive the shapes from a config.json as transformers would; None for a family or a config we don't know."""
-    family = _family(config)
-    if family is None:
+    family = family_of(config)
+    derived = family.shapes(config) if family else None
+    if family is None or derived is None:
         return None
-    hidden, inner, layers, heads, vocabulary = (
-        _size(config.get(name))
-        for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-    )
-    if not (hidden and inner and layers and heads and vocabulary) or layers > _LAYERS_LIMIT:
-        return None
-    kv_heads = _size(config.get("num_key_value_heads", family.kv_heads) or heads)
-    head_dim = _size(config.get("head_dim", family.head_dim) or hidden // heads)
-    if not (kv_heads and head_dim):
-        return None
-    layer = {
-        "self_attn.q_proj": (heads * head_dim, hidden),
-        "self_attn.k_proj": (kv_heads * head_dim, hidden),
-        "self_attn.v_proj": (kv_heads * head_dim, hidden),
-        "self_attn.o_proj": (hidden, heads * head_dim),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
-    modules = {f"model.layers.{index}.{name}": shape for index in range(layers) for name, shape in layer.items()}
-    modules |= {EMBEDDING: (vocabulary, hidden), HEAD: (vocabulary, hidden)}
-    return Base(layers=layers, modules=modules, serves_embeddings=family.serves_embeddings)
+    layers, modules = derived
+    return _base(layers, modules, family, config)
 
 
 def base_from_headers(headers: Iterable[Header], config: Mapping[str, object] | None = None) -> Base | None:
-    """Take the shapes from the headers of all of the base's shards; None for another layout, or quantised weights.
+    """Take the shapes from the headers of all of the base's shards; None for packed weights, or a missing shard.
 
-    *config*, where there is one, tells the family, and with it whether vLLM takes a LoRA on the embeddings.
+    *config* tells the family, and with it how modules are called and what vLLM takes; without it only Llama's layout
+    can be told to be whole.
     """
-    modules: dict[str, tuple[int, int]] = {}
-    for name, shape in _matrices(headers):
-        if shape is None or _MODULE.fullmatch(name) is None:
+    matrices: dict[str, tuple[int, int]] = {}
+    for name, shape in _weights(headers):
+        if shape is None:
             return None
-        modules[name] = shape
-    layers = {int(name.split(".")[2]) for name in modules if name.startswith("model.layers.")}
-    # All shards, whole layers: a base of which a part is missing would make good modules look unknown.
-    if not layers or layers != set(range(len(layers))) or EMBEDDING not in modules:
-        return None
-    if len(modules.keys() - {EMBEDDING, HEAD}) != 7 * len(layers):
-        return None
-    modules.setdefault(HEAD, modules[EMBEDDING])  # tied: the head is the embedding, stored once
+        matrices[name] = shape
     family = _family(config or {})
-    return Base(layers=len(layers), modules=modules, serves_embeddings=family.serves_embeddings if family else None)
+    return base_from_shapes(_as_named(matrices, family) if family else matrices, config)
 
 
-def _matrices(headers: Iterable[Header]) -> Iterator[tuple[str, tuple[int, int] | None]]:
+def base_from_shapes(shapes: Mapping[str, Sequence[int]], config: Mapping[str, object] | None = None) -> Base | None:
+    """Make a base of the (out, in) of its modules, called as PEFT calls them: what an agent reports of its headers."""
+    named = {
+        name: (shape[0], shape[1])
+        for name, shape in shapes.items()
+        if len(shape) == 2 and all(0 < size < _DIMENSION_LIMIT for size in shape)
+    }
+    config = config or {}
+    family = _family(config)
+    if family is None:
+        return _unknown(named)
+    derived = family.shapes(config) if config else _llama_of(named)
+    if derived is None:
+        return None
+    layers, expected = derived
+    # Tied: the head is the embedding, stored once.
+    if family.embedding in named:
+        named.setdefault(family.head, named[family.embedding])
+    if not expected.keys() <= named.keys():
+        return None
+    return _base(layers, {name: named[name] for name in expected}, family, config)
+
+
+def base_from_directory(path: str | Path) -> Base | None:
+    """Read the base at *path*: config.json and the headers of its safetensors files, not what is behind them.
+
+    Raises OSError or ValueError (`HeaderError` is one) where a file can't be read as what it is.
+    """
+    folder = Path(path)
+    config = json.loads((folder / "config.json").read_bytes())
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / 'config.json'} is not a JSON object")  # noqa: TRY004 - of the file, not of a type
+    return base_from_headers(_headers(folder), config) or base_from_config(config)
+
+
+def _headers(folder: Path) -> Iterator[Header]:
+    for name in base_weights_files(path.name for path in folder.iterdir()):
+        with (folder / name).open("rb") as file:
+            yield read_header(file, (folder / name).stat().st_size)
+
+
+def _family(config: Mapping[str, object]) -> Family | None:
+    return family_of(config) if config.get("model_type") else FAMILIES["llama"]
+
+
+def _base(layers: int, modules: Mapping[str, tuple[int, int]], family: Family, config: Mapping[str, object]) -> Base:
+    known = config.get("model_type")
+    return Base(
+        layers=layers,
+        modules=modules,
+        embedding=family.embedding,
+        head=family.head,
+        takes=family.takes if known else None,
+        family=known if isinstance(known, str) else None,
+    )
+
+
+def _unknown(matrices: Mapping[str, tuple[int, int]]) -> Base | None:
+    """Make a base of an architecture that is not known: its checkpoint's names and shapes, and nothing more."""
+    layers = {int(part) for name in matrices for part in name.split(".") if part.isdigit() and len(part) < 5}
+    return Base(layers=max(layers) + 1, modules=matrices, named=False) if layers else None
+
+
+def _as_named(matrices: Mapping[str, tuple[int, int]], family: Family) -> dict[str, tuple[int, int]]:
+    """Call the checkpoint's modules what PEFT calls them, and turn those that are kept as (in, out)."""
+    if family.stored_as is not None:
+        decoder = family.prefix.removesuffix("layers")
+        matrices = {name.replace(family.stored_as, decoder, 1): shape for name, shape in matrices.items()}
+    stem = family.prefix.partition(".")[0]
+    named = {}
+    outside = (family.head, "lm_head", "embed_out")
+    for name, (rows, columns) in matrices.items():
+        full = name if name.startswith(f"{stem}.") or name in outside else f"{stem}.{name}"
+        turned = family.transposed and full.startswith(f"{family.prefix}.")
+        named[full] = (columns, rows) if turned else (rows, columns)
+    # GPT-NeoX's checkpoints call the head otherwise than transformers 5 does.
+    if "embed_out" in named:
+        named.setdefault(family.head, named["embed_out"])
+    return named
+
+
+def _llama_of(named: Mapping[str, tuple[int, int]]) -> tuple[int, dict[str, tuple[int, int]]] | None:
+    """Tell what a checkpoint without a config has to hold, if all of it is a Llama's."""
+    llama = FAMILIES["llama"]
+    numbers = {name.split(".")[2] for name in named if name.startswith(f"{llama.prefix}.")}
+    layers = len(numbers)
+    modules = {f"{llama.prefix}.{layer}.{name}": (0, 0) for layer in range(layers) for name in llama.layout}
+    modules |= {llama.embedding: (0, 0), llama.head: (0, 0)}
+    return (layers, modules) if layers and named.keys() <= modules.keys() else None
+
+
+def _weights(headers: Iterable[Header]) -> Iterator[tuple[str, tuple[int, int] | None]]:
     """Yield each module that has a matrix; a shape of None where it is packed and tells nothing."""
     for header in headers:
         for name, tensor in header.tensors.items():
-            module, _, kind = name.rpartition(".")
-            if len(tensor.shape) == 2:
-                plain = kind == "weight" and tensor.dtype not in _QUANTISED
-                yield module, (tensor.shape[0], tensor.shape[1]) if plain else None
-            elif len(tensor.shape) > 2:
-                yield module, None
-
-
-def _family(config: Mapping[str, object]) -> _Family | None:
-    model_type = config.get("model_type")
-    return _FAMILIES.get(model_type) if isinstance(model_type, str) else None
-
-
-def _size(value: object) -> int | None:
-    return value if type(value) is int and 0 < value < _SIZE_LIMIT else None
+            if name.endswith(_PACKED_NAMES):
+                yield name, None
+            elif name.endswith(".weight") and len(tensor.shape) == 2:
+                rows, columns = tensor.shape
+                yield name.removesuffix(".weight"), None if tensor.dtype in _PACKED else (rows, columns)

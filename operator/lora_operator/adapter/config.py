@@ -65,6 +65,7 @@ def parse_config(data: bytes, findings: Findings) -> LoraConfig | None:
         raw=raw,
     )
     reader.check_dropout()
+    reader.check_layers()
     return None if reader.failed else config
 
 
@@ -77,7 +78,7 @@ def _decode(data: bytes, findings: Findings) -> dict[str, object] | None:
         problem = f"more than {_VALUES_LIMIT} values"
     else:
         try:
-            raw = json.loads(data.decode("utf-8"))
+            raw = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
         except UnicodeDecodeError:
             problem = "not UTF-8"
         except RecursionError:
@@ -95,6 +96,14 @@ def _decode(data: bytes, findings: Findings) -> dict[str, object] | None:
         return None
     _malformed(findings, CONFIG, problem, "a JSON object in UTF-8, at most 1 MiB")
     return None
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Refuse a name that is there twice: of two readers, each may take another of its values."""
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError("a field is there twice")
+    return entries
 
 
 def _first_bad(root: object) -> tuple[str, str] | None:
@@ -202,6 +211,14 @@ class _Reader:
         value = self._raw.get("lora_dropout", 0.0)
         if isinstance(value, bool) or not isinstance(value, int | float) or value > 1:
             self._refuse("lora_dropout", value, "a number up to 1")
+
+    def check_layers(self) -> None:
+        """PEFT narrows a list of targets by layers, never a regex, and needs the layers where their pattern is set."""
+        layers, pattern = self._raw.get("layers_to_transform"), self._raw.get("layers_pattern")
+        if isinstance(self._raw.get("target_modules"), str) and (layers is not None or pattern is not None):
+            self._refuse("target_modules", self._raw["target_modules"], "a list, where layers_to_transform is set")
+        elif pattern and layers is None:
+            self._refuse("layers_pattern", pattern, "layers_to_transform beside it")
 
     def _pattern(self, name: str) -> dict[str, object]:
         value = self._raw.get(name, {})

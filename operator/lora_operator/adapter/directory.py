@@ -15,9 +15,9 @@ from typing import BinaryIO, Literal
 from .config import CONFIG_LIMIT
 from .files import Adapter, FileFacts, check_digest, report_header
 from .findings import Code, Findings
-from .header import Header, HeaderError, header_range, parse_header
-from .names import CONFIG, PICKLES, weights_files
-from .scan import scan
+from .header import Header, HeaderError, read_header
+from .names import CONFIG, INDEX, PICKLES, weights_files
+from .shard_index import INDEX_LIMIT
 
 
 def open_directory(
@@ -49,6 +49,7 @@ def open_directory(
         headers=reader.headers,
         magnitudes=reader.magnitudes,
         problems=reader.findings.all(),
+        index_bytes=reader.index_bytes,
     )
 
 
@@ -59,6 +60,7 @@ class _Reader:
     expected: Mapping[str, str]
     progress: Callable[[int], None] | None
     config_bytes: bytes | None = None
+    index_bytes: bytes | None = None
     files: dict[str, FileFacts] = field(default_factory=dict)
     headers: dict[str, Header] = field(default_factory=dict)
     magnitudes: dict[str, float] = field(default_factory=dict)
@@ -80,22 +82,24 @@ class _Reader:
             if name == CONFIG:
                 # One byte more than is allowed: the config's own rule then refuses it by its size.
                 self.config_bytes = file.read(CONFIG_LIMIT + 1)
+            elif name == INDEX:
+                self.index_bytes = file.read(INDEX_LIMIT + 1)
             elif name.endswith(".safetensors"):
                 self._read_header(file, name, size)
             self.files[name] = FileFacts(size, self._read_whole(file, name, size))
 
     def _read_header(self, file: BinaryIO, name: str, size: int) -> None:
         try:
-            prefix = b""
-            while (wanted := header_range(prefix, size)) and (more := file.read(wanted[1] - wanted[0])):
-                prefix += more
-            self.headers[name] = parse_header(prefix, size)
+            self.headers[name] = read_header(file, size)
         except HeaderError as error:
             report_header(name, error, self.findings)
 
     def _read_whole(self, file: BinaryIO, name: str, size: int) -> str | None:
         if self.level != "full":
             return None
+        # It brings numpy, most of what importing the library would cost, and headers can be judged without it.
+        from .scan import scan  # noqa: PLC0415
+
         file.seek(0)
         result = scan(file, self.headers.get(name), size=size, progress=self.progress)
         if result.read != size:

@@ -1,28 +1,40 @@
 """What the engine allows, read from its Deployment's flags by whoever calls; None where that could not be read."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from .config import LoraConfig
-from .findings import Code, Findings
+from .findings import KNOWN_ENGINES, NEWEST_ENGINE, OLDEST_ENGINE, Code, Findings
 
-# The newest vLLM whose LoRA code the rules of this package were read from.
-_KNOWN_MINOR = 33
 # What vLLM takes for --max-lora-rank.
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# What vLLM keeps in one module, whose name is the last.
+_PACKED = (("q_proj", "k_proj", "v_proj", "qkv_proj"), ("gate_proj", "up_proj", "gate_up_proj"))
 _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLimits:
-    """The limits of one engine; *dtype* as in vLLM's --dtype, e.g. bfloat16."""
+    """The limits of one engine; *dtype* as in vLLM's --dtype, e.g. bfloat16.
+
+    *lora_dtype* and *target_modules* are --lora-dtype and --lora-target-modules, where they are given.
+    """
 
     max_lora_rank: int | None = None
     device: Literal["cpu", "cuda"] | None = None
     dtype: str | None = None
     type: str = "VLLM"
     version: str | None = None
+    lora_dtype: str | None = None
+    target_modules: tuple[str, ...] | None = None
+
+    @property
+    def casts_to_half(self) -> bool:
+        """Whether the adapter's tensors become float16, which ends at 65,504."""
+        dtype = self.dtype if self.lora_dtype in (None, "auto") else self.lora_dtype
+        return dtype in ("float16", "half")
 
 
 def check_engine(engine: EngineLimits, findings: Findings) -> None:
@@ -31,14 +43,16 @@ def check_engine(engine: EngineLimits, findings: Findings) -> None:
         findings.error(
             Code.UNKNOWN_ENGINE, "engine type", found=engine.type, expected="VLLM", fix="serve it on a vLLM engine"
         )
-    version = _VERSION.match(engine.version or "")
-    if version and (int(version[1]), int(version[2])) > (0, _KNOWN_MINOR):
+    if engine.version is None:
+        return
+    version = _VERSION.match(engine.version)
+    if version is None or not OLDEST_ENGINE <= (int(version[1]), int(version[2])) <= NEWEST_ENGINE:
         findings.warning(
             Code.UNKNOWN_ENGINE,
             "engine version",
             found=engine.version,
-            expected=f"vLLM up to 0.{_KNOWN_MINOR}",
-            fix="check that it answers as it should: this vLLM is newer than the rules",
+            expected=KNOWN_ENGINES,
+            fix="check that the adapter answers as it should: the rules were read from other versions",
         )
 
 
@@ -61,6 +75,29 @@ def check_rank(engine: EngineLimits, config: LoraConfig, findings: Findings) -> 
             expected=f"at most {engine.max_lora_rank} (--max-lora-rank)",
             fix=_rank_fix(rank),
         )
+
+
+def check_modules(engine: EngineLimits, modules: Iterable[str], findings: Findings) -> None:
+    """Report modules that the engine's own list leaves out: it loads their tensors, and drops them without a word."""
+    if engine.target_modules is None:
+        return
+    allowed = frozenset(engine.target_modules)
+    for module in modules:
+        if not _is_allowed(module, allowed):
+            findings.error(
+                Code.MODULE_NOT_SERVED,
+                module,
+                found="a LoRA on it",
+                expected=f"a module of --lora-target-modules ({', '.join(sorted(allowed))})",
+                fix="add it to the engine's --lora-target-modules, or train without it",
+            )
+
+
+def _is_allowed(module: str, allowed: frozenset[str]) -> bool:
+    """Match as vLLM does, which has q_proj, k_proj and v_proj in one module: it has a LoRA if one of them may."""
+    stem, dot, name = module.rpartition(".")
+    packed = next((parts for parts in _PACKED if name in parts), (name,))
+    return not allowed.isdisjoint({module, f"{stem}{dot}{packed[-1]}", *packed})
 
 
 def _rank_fix(rank: int) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 from .findings import Code, Finding, Findings
 from .header import Header, HeaderError, parse_header
 from .names import CONFIG, PICKLES, WEIGHTS, digest, is_weights, weights_files
+from .shard_index import check_index
 
 Level = Literal["config", "header", "full"]
 
@@ -35,6 +36,8 @@ class Adapter:
     # Full level: the largest magnitude in each tensor; infinite where a value is not finite.
     magnitudes: Mapping[str, float] = field(default_factory=dict)
     problems: tuple[Finding, ...] = ()
+    # The index of weights in several files, where there is one.
+    index_bytes: bytes | None = None
 
     @property
     def digest(self) -> str | None:
@@ -57,7 +60,11 @@ def from_config(config_bytes: bytes) -> Adapter:
 
 
 def from_parts(
-    config_bytes: bytes | None, *, files: Mapping[str, FileFacts], headers: Mapping[str, bytes | Header]
+    config_bytes: bytes | None,
+    *,
+    files: Mapping[str, FileFacts],
+    headers: Mapping[str, bytes | Header],
+    index_bytes: bytes | None = None,
 ) -> Adapter:
     """Make an adapter from what was read of a remote one.
 
@@ -79,7 +86,14 @@ def from_parts(
                 parsed[name] = parse_header(header, facts[name].size)
             except HeaderError as error:
                 report_header(name, error, findings)
-    return Adapter(level="header", config_bytes=config_bytes, files=facts, headers=parsed, problems=findings.all())
+    return Adapter(
+        level="header",
+        config_bytes=config_bytes,
+        files=facts,
+        headers=parsed,
+        problems=findings.all(),
+        index_bytes=index_bytes,
+    )
 
 
 def check_digest(name: str, found: str | None, expected: str | None, findings: Findings) -> None:
@@ -122,6 +136,8 @@ def check_files(adapter: Adapter, findings: Findings) -> None:
             expected="one file (vLLM and PEFT load no more)",
             fix="save the adapter into one file",
         )
+    if adapter.index_bytes is not None:
+        check_index(adapter.index_bytes, adapter.headers, findings)
     if not weights and not _reported(adapter, WEIGHTS):
         pickles = [name for name in PICKLES if name in adapter.files]
         findings.error(

@@ -9,6 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+# The vLLM versions whose LoRA code the rules of this package were read from.
+OLDEST_ENGINE, NEWEST_ENGINE = (0, 32), (0, 33)
+KNOWN_ENGINES = "vLLM 0.32 to 0.33"
 MESSAGE_LIMIT = 1024
 TEXT_LIMIT = 200
 # A hostile or merely broken file can be wrong in 100,000 places; a person reads the first few.
@@ -60,12 +63,32 @@ class Code(enum.StrEnum):
     UNKNOWN_MODULE = "UnknownModule"
     LAYER_OUT_OF_RANGE = "LayerOutOfRange"
     SHAPE_MISMATCH = "ShapeMismatch"
+    MODULE_NOT_SERVED = "ModuleNotServed"
+    ARCHITECTURE_NOT_SUPPORTED = "ArchitectureNotSupported"
     LM_HEAD_NOT_SUPPORTED = "LmHeadNotSupported"
     BASE_MISMATCH = "BaseMismatch"
     BASE_NOT_READABLE = "BaseNotReadable"
     UNKNOWN_ENGINE = "UnknownEngine"
     NOT_CHECKED = "NotChecked"
 
+
+# They follow from the files, from PEFT or from numbers, whatever vLLM it is.
+_OF_ANY_ENGINE = frozenset(
+    {
+        Code.MISSING_CONFIG, Code.MISSING_FILE, Code.PICKLE_ONLY, Code.NOT_A_REGULAR_FILE, Code.FILE_CHANGED,
+        Code.DIGEST_MISMATCH, Code.MALFORMED_CONFIG, Code.MALFORMED_HEADER, Code.MALFORMED_INDEX, Code.TRUNCATED_FILE,
+        Code.RANK_TOO_HIGH, Code.PATTERN_NOT_SUPPORTED, Code.UNKNOWN_FIELD, Code.NO_TENSORS, Code.RANK_MISMATCH,
+        Code.NOT_TARGETED, Code.MISSING_TENSOR, Code.NOT_FINITE, Code.VALUE_TOO_LARGE, Code.LAYER_OUT_OF_RANGE,
+        Code.SHAPE_MISMATCH, Code.BASE_MISMATCH, Code.BASE_NOT_READABLE, Code.UNKNOWN_ENGINE, Code.NOT_CHECKED,
+    }
+)  # fmt: skip
+
+# What makes an adapter no plain LoRA, and what can be made of it all the same.
+_CONVERTIBLE = frozenset({Code.INIT_NOT_SUPPORTED})
+_MERGEABLE = frozenset(
+    {Code.DORA_NOT_SUPPORTED, Code.BIAS_NOT_SUPPORTED, Code.MODULES_TO_SAVE_NOT_SUPPORTED, Code.LM_HEAD_NOT_SUPPORTED,
+     Code.ARCHITECTURE_NOT_SUPPORTED, Code.RANK_TOO_HIGH}
+)  # fmt: skip
 
 # These say that something could not be looked at, not that it is wrong.
 _UNKNOWING = frozenset({Code.BASE_NOT_READABLE, Code.NOT_CHECKED})
@@ -81,6 +104,11 @@ class Finding:
     found: str
     expected: str
     fix: str
+
+    @property
+    def engine_versions(self) -> str:
+        """The vLLM versions that it holds for: all, or those whose code was read for it."""
+        return "any" if self.code in _OF_ANY_ENGINE else KNOWN_ENGINES
 
     def __str__(self) -> str:
         return f"{self.code} ({self.field}): {self.found}, expected {self.expected}. To fix: {self.fix}."
@@ -121,6 +149,19 @@ class Verdict:
         if self.servable:
             return "True"
         return "Unknown" if all(finding.code in _UNKNOWING for finding in self.errors) else "False"
+
+    @property
+    def servable_once(self) -> Literal["converted", "merged"] | None:
+        """What makes it servable, where that is no new training: converting it to a plain LoRA, or merging it.
+
+        None where it is servable as it is, or wrong in a way that neither changes.
+        """
+        codes = {finding.code for finding in self.errors}
+        if not codes:
+            return None
+        if codes <= _CONVERTIBLE and not any(_is_final(finding) for finding in self.errors):
+            return "converted"
+        return "merged" if codes <= _MERGEABLE else None
 
     @property
     def reason(self) -> str:
@@ -185,6 +226,11 @@ class Findings:
             return
         where, found, expected, fix = (quotable(text) for text in texts)
         self._kept.append(Finding(code=code, severity=severity, field=where, found=found, expected=expected, fix=fix))
+
+
+def _is_final(finding: Finding) -> bool:
+    """Tell LoftQ from the other inits that change the base: its base was quantised, and nobody kept the rest."""
+    return "loftq" in finding.found.lower()
 
 
 def quotable(value: object) -> str:

@@ -9,13 +9,20 @@ from collections.abc import Collection, Mapping
 
 from .base import Base
 from .config import LoraConfig, parse_config
-from .engine import EngineLimits, check_engine, check_rank
+from .engine import EngineLimits, check_engine, check_modules, check_rank
 from .files import Adapter, check_files
 from .findings import Code, Findings, Summary, Verdict
 from .names import is_weights
-from .patterns import layer_of
-from .scope import check_scope, is_affordable
-from .shapes import check_against_base, check_embeddings, check_plan, check_tying
+from .patterns import Patterns, layer_of
+from .scope import check_scope
+from .shapes import (
+    check_against_base,
+    check_architecture,
+    check_embeddings,
+    check_missing,
+    check_plan,
+    check_tying,
+)
 from .tensors import Module, check_pairs, find_modules
 from .values import check_values
 from .variants import check_variant
@@ -50,12 +57,16 @@ def inspect(
     if config is not None:
         check_rank(engine, config, findings)
         check_variant(config, findings)
-        if is_affordable(modules, config, findings):
-            check_scope(modules, config, findings)
-            check_values(modules, config, adapter, engine, findings)
-        touched = _check_base(adapter, modules, config, base, findings)
+        patterns = Patterns(config)
+        affordable = patterns.are_affordable([*modules, *(base.modules if base else ())], findings)
+        if affordable:
+            check_scope(modules, patterns, findings)
+            check_values(modules, config, patterns, adapter, engine, findings)
+        touched = _check_base(adapter, modules, config, patterns if affordable else None, base, findings)
+        patterns.report(findings)
+        check_modules(engine, touched, findings)
         check_embeddings(touched, base, engine, findings)
-        check_tying(touched, config, findings)
+        check_tying(touched, config, base, findings)
         _check_base_name(config.base_model, base_name, findings, decides=name_decides or not shapes_checked)
     _report_unchecked(adapter, base, findings)
     found = findings.all()
@@ -67,14 +78,23 @@ def inspect(
     )
 
 
-def _check_base(
-    adapter: Adapter, modules: Mapping[str, Module], config: LoraConfig, base: Base | None, findings: Findings
+def _check_base(  # noqa: PLR0913, PLR0917 - it hands on what each rule needs
+    adapter: Adapter,
+    modules: Mapping[str, Module],
+    config: LoraConfig,
+    patterns: Patterns | None,
+    base: Base | None,
+    findings: Findings,
 ) -> Collection[str]:
     """Compare with the base; return the modules that have a LoRA, before training those that will."""
-    if base is not None and adapter.level == "config":
-        return check_plan(config, base, findings)
-    if base is not None:
-        check_against_base(modules, config, base, findings)
+    if base is None:
+        return modules.keys()
+    check_architecture(base, findings)
+    if adapter.level == "config":
+        return check_plan(config, patterns, base, findings) if patterns else ()
+    check_against_base(modules, base, findings)
+    if patterns:
+        check_missing(modules, config, patterns, base, findings)
     return modules.keys()
 
 

@@ -28,6 +28,11 @@ def weights_files(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted((present & {CONFIG, INDEX}) | shards))
 
 
+def is_shard(name: str) -> bool:
+    """Tell whether *name* is the plain name of one of several weights files."""
+    return _SHARD.fullmatch(name) is not None
+
+
 def base_weights_files(names: Iterable[str]) -> tuple[str, ...]:
     """Return, sorted, those of *names* that hold a base model's weights as transformers and vLLM load them.
 
@@ -39,7 +44,7 @@ def base_weights_files(names: Iterable[str]) -> tuple[str, ...]:
 
 def is_weights(name: str) -> bool:
     """Tell whether *name* is a safetensors file of an adapter."""
-    return name == WEIGHTS or _SHARD.fullmatch(name) is not None
+    return name == WEIGHTS or is_shard(name)
 
 
 def digest(files: Mapping[str, str]) -> str:

@@ -12,30 +12,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from .floats import FORMATS, Format
 from .header import Header
 
 # Whole elements of every dtype, and small enough to stay in the processor's cache between hash and check.
 _CHUNK = 512 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Format:
-    """How a float lies in its bits: unsigned type, mask without the sign, the first pattern that is not finite."""
-
-    unsigned: str
-    magnitude: int
-    not_finite: int
-
-
-_FORMATS = {
-    "F64": _Format("<u8", 0x7FFF_FFFF_FFFF_FFFF, 0x7FF0_0000_0000_0000),
-    "F32": _Format("<u4", 0x7FFF_FFFF, 0x7F80_0000),
-    "BF16": _Format("<u2", 0x7FFF, 0x7F80),
-    "F16": _Format("<u2", 0x7FFF, 0x7C00),
-    "F8_E5M2": _Format("u1", 0x7F, 0x7C),
-    "F8_E4M3": _Format("u1", 0x7F, 0x7F),
-}
-FLOATS = frozenset(_FORMATS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +40,7 @@ def scan(file: BinaryIO, header: Header | None, *, size: int, progress: Callable
     if header is not None:
         position += _hash(file, hasher, buffer, count=header.data_start)
         for name, tensor in header.tensors.items():
-            kind = _FORMATS.get(tensor.dtype)
+            kind = FORMATS.get(tensor.dtype)
             largest = 0
             wanted = tensor.end - tensor.begin
             while wanted > 0:
@@ -99,7 +80,7 @@ def _fill(file: BinaryIO, target: memoryview) -> memoryview:
     return target[:filled]
 
 
-def _largest(chunk: memoryview, kind: _Format) -> int:
+def _largest(chunk: memoryview, kind: Format) -> int:
     dtype = np.dtype(kind.unsigned)
     numbers = np.frombuffer(chunk, dtype=dtype, count=len(chunk) // dtype.itemsize)
     if numbers.size == 0:
@@ -107,20 +88,20 @@ def _largest(chunk: memoryview, kind: _Format) -> int:
     return int(np.bitwise_and(numbers, dtype.type(kind.magnitude)).max())
 
 
-def _value(bits: int, kind: _Format) -> float:
+def _value(bits: int, kind: Format) -> float:
     """Turn the magnitude's bits into the number."""
     if bits >= kind.not_finite:
         return math.inf
     match kind:
-        case _Format(unsigned="<u8"):
+        case Format(unsigned="<u8"):
             return float(np.uint64(bits).view(np.float64))
-        case _Format(unsigned="<u4"):
+        case Format(unsigned="<u4"):
             return float(np.uint32(bits).view(np.float32))
-        case _Format(not_finite=0x7F80):
+        case Format(not_finite=0x7F80):
             return float(np.uint32(bits << 16).view(np.float32))
-        case _Format(not_finite=0x7C00):
+        case Format(not_finite=0x7C00):
             return float(np.uint16(bits).view(np.float16))
-        case _Format(not_finite=0x7C):  # float8 e5m2 is the upper half of a float16
+        case Format(not_finite=0x7C):  # float8 e5m2 is the upper half of a float16
             return float(np.uint16(bits << 8).view(np.float16))
         case _:
             exponent, mantissa = bits >> 3, bits & 0b111

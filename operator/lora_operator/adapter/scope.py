@@ -5,39 +5,19 @@ vLLM applies every tensor at the rank the tensor has; PEFT refuses another rank 
 
 from collections.abc import Mapping
 
-from .config import LoraConfig
 from .findings import Code, Findings
-from .patterns import Lookup, Targets, is_literal
+from .patterns import Patterns
 from .tensors import Module
 
-# Every key is compared with every module; a large model with a key a module needs fewer than this.
-_LOOKUPS_LIMIT = 2_000_000
 
-
-def is_affordable(modules: Mapping[str, Module], config: LoraConfig, findings: Findings) -> bool:
-    """Report patterns that are there to keep a processor busy."""
-    keys = len(config.rank_pattern) + len(config.alpha_pattern)
-    if len(modules) * keys <= _LOOKUPS_LIMIT:
-        return True
-    findings.error(
-        Code.PATTERN_NOT_SUPPORTED,
-        "rank_pattern",
-        found=f"{keys} keys with alpha_pattern, for {len(modules)} modules",
-        expected=f"at most {_LOOKUPS_LIMIT} pairs of both",
-        fix="name modules by their last part where they share a rank",
-    )
-    return False
-
-
-def check_scope(modules: Mapping[str, Module], config: LoraConfig, findings: Findings) -> None:
+def check_scope(modules: Mapping[str, Module], patterns: Patterns, findings: Findings) -> None:
     """Report modules that the config leaves out, and ranks that are not the config's."""
-    ranks, targets = Lookup(config.rank_pattern, config.rank), Targets(config)
-    ranks_are_certain = all(is_literal(key) for key in config.rank_pattern)
     unknown = 0
     for module in modules.values():
-        if ranks_are_certain:
-            _check_rank(module, ranks.of(module.name), findings)
-        targeted = targets.has(module.name)
+        rank = patterns.ranks.of(module.name)
+        if rank is not None:
+            _check_rank(module, rank, findings)
+        targeted = patterns.targets.has(module.name)
         unknown += targeted is None
         if targeted is False:
             findings.error(
@@ -47,12 +27,12 @@ def check_scope(modules: Mapping[str, Module], config: LoraConfig, findings: Fin
                 expected="a module that target_modules, exclude_modules and layers_to_transform leave in",
                 fix="take the config it was trained with (vLLM applies every tensor, PEFT what the config names)",
             )
-    if unknown:
+    if unknown and not patterns.targets.refused:
         findings.warning(
             Code.NOT_CHECKED,
-            "target_modules",
-            found=f"a regex or pattern for {unknown} modules",
-            expected="a list of names",
+            "layers_pattern",
+            found=f"a regex, for {unknown} modules",
+            expected="names, e.g. layers",
             fix="make sure that it names exactly the modules in the file",
         )
 

@@ -5,22 +5,29 @@ vLLM copies a smaller tensor into a corner of its buffer and drops layers it doe
 
 from collections.abc import Collection, Mapping
 
-from .base import EMBEDDING, HEAD, Base
+from .base import Base
 from .config import LoraConfig
 from .engine import EngineLimits
 from .findings import Code, Findings
-from .patterns import Targets, layer_of
+from .patterns import Patterns, layer_of
 from .tensors import Module
 
+# What they are called in most architectures; a base says what they are in its own.
+_EMBEDDING = "model.embed_tokens"
+_HEAD = "lm_head"
 
-def check_against_base(modules: Mapping[str, Module], config: LoraConfig, base: Base, findings: Findings) -> None:
+
+def check_against_base(modules: Mapping[str, Module], base: Base, findings: Findings) -> None:
     """Report modules that the base lacks, shapes that are not its own, and targets without tensors."""
+    if not base.named and base.modules.keys().isdisjoint(modules):
+        _report_names(modules, findings)
+        return
     for module in modules.values():
         shape = base.modules.get(module.name)
         if shape is None:
             _report_module(module.name, base, findings)
             continue
-        if module.embedding != (module.name == EMBEDDING):
+        if module.embedding != (module.name == base.embedding):
             findings.error(
                 Code.UNKNOWN_TENSOR,
                 module.name,
@@ -43,13 +50,12 @@ def check_against_base(modules: Mapping[str, Module], config: LoraConfig, base: 
                     expected=f"{expected}",
                     fix="serve it on the base it was trained on, or train it on this one",
                 )
-    _check_missing(modules, config, base, findings)
+    _check_experts(modules, findings)
 
 
-def check_plan(config: LoraConfig, base: Base, findings: Findings) -> frozenset[str]:
+def check_plan(config: LoraConfig, patterns: Patterns, base: Base, findings: Findings) -> frozenset[str]:
     """Before training: return the modules that PEFT will put a LoRA on; report if there are none."""
-    targets = Targets(config)
-    planned = {name: targets.has(name) for name in base.modules}
+    planned = {name: patterns.targets.has(name) for name in base.modules}
     if not any(targeted is None or targeted for targeted in planned.values()):
         findings.error(
             Code.UNKNOWN_MODULE,
@@ -63,16 +69,17 @@ def check_plan(config: LoraConfig, base: Base, findings: Findings) -> frozenset[
 
 def check_embeddings(modules: Collection[str], base: Base | None, engine: EngineLimits, findings: Findings) -> None:
     """Report a LoRA on the embeddings or the head where vLLM has none, or where it spoils the base's answers."""
-    for name in (EMBEDDING, HEAD):
-        if name in modules and base is not None and base.serves_embeddings is False:
+    embedding, head = (base.embedding, base.head) if base else (_EMBEDDING, _HEAD)
+    for name in (embedding, head):
+        if name in modules and base is not None and base.takes is not None and name not in base.takes:
             findings.error(
                 Code.UNKNOWN_MODULE,
                 name,
                 found="a LoRA on it",
-                expected="none (vLLM takes none for this architecture)",
+                expected=f"none (vLLM takes none there for {base.family})",
                 fix=f"train without {name} in target_modules",
             )
-        elif name in modules and base is not None and base.serves_embeddings is None:
+        elif name in modules and base is not None and base.takes is None:
             findings.warning(
                 Code.NOT_CHECKED,
                 name,
@@ -80,20 +87,41 @@ def check_embeddings(modules: Collection[str], base: Base | None, engine: Engine
                 expected="an architecture known to take one",
                 fix="give the base's config.json",
             )
-    if HEAD in modules:
+    if head in modules:
         report = findings.warning if engine.device == "cuda" else findings.error
         report(
             Code.LM_HEAD_NOT_SUPPORTED,
-            HEAD,
+            head,
             found="a LoRA on it",
             expected="none: on CPU it spoils the base's answers (vllm-project/vllm#48421), on GPU it is not proven",
-            fix="train without lm_head in target_modules",
+            fix=f"train without {head} in target_modules",
         )
 
 
-def check_tying(modules: Collection[str], config: LoraConfig, findings: Findings) -> None:
+def check_architecture(base: Base, findings: Findings) -> None:
+    """Report an architecture on which vLLM takes no LoRA, or of which that is not known."""
+    if not base.engine_serves_lora:
+        findings.error(
+            Code.ARCHITECTURE_NOT_SUPPORTED,
+            "model_type",
+            found=base.family,
+            expected="an architecture whose class in vLLM takes LoRAs (with this one it does not start)",
+            fix="merge the adapter into the base (PEFT's merge_and_unload), and serve that",
+        )
+    elif base.family is None:
+        findings.warning(
+            Code.NOT_CHECKED,
+            "model_type",
+            found="an architecture that is not known here; only names and shapes were compared",
+            expected="one of those that docs/adapters.md lists",
+            fix="check that the adapter answers as it should",
+        )
+
+
+def check_tying(modules: Collection[str], config: LoraConfig, base: Base | None, findings: Findings) -> None:
     """Report a LoRA that PEFT shares between embeddings and head: vLLM would apply it to one of them."""
-    if config.raw.get("ensure_weight_tying") and (EMBEDDING in modules or HEAD in modules):
+    ends = (base.embedding, base.head) if base else (_EMBEDDING, _HEAD)
+    if config.raw.get("ensure_weight_tying") and any(name in modules for name in ends):
         findings.error(
             Code.UNSUPPORTED_VARIANT,
             "ensure_weight_tying",
@@ -103,9 +131,12 @@ def check_tying(modules: Collection[str], config: LoraConfig, findings: Findings
         )
 
 
-def _check_missing(modules: Mapping[str, Module], config: LoraConfig, base: Base, findings: Findings) -> None:
-    targets = Targets(config)
-    missing = [name for name in base.modules if name not in modules and targets.has(name)]
+def check_missing(
+    modules: Mapping[str, Module], config: LoraConfig, patterns: Patterns, base: Base, findings: Findings
+) -> None:
+    """Report modules that the config means and the file has no tensors for."""
+    has = patterns.targets.has
+    missing = [name for name in base.modules if name not in modules and not _is_expert(name) and has(name)]
     if not missing:
         return
     # PEFT starts such a module at B = 0, which changes nothing - unless the config asks for a random B.
@@ -116,6 +147,33 @@ def _check_missing(modules: Mapping[str, Module], config: LoraConfig, base: Base
         found=f"no tensors for {len(missing)} of them, e.g. {missing[0]}",
         expected="tensors for each",
         fix="if they were trained, save the adapter again; else leave them out",
+    )
+
+
+def _check_experts(modules: Mapping[str, Module], findings: Findings) -> None:
+    experts = [name for name in modules if _is_expert(name)]
+    if experts:
+        findings.warning(
+            Code.NOT_CHECKED,
+            experts[0],
+            found=f"LoRAs on experts ({len(experts)} modules), of which only the shapes were compared",
+            expected="a GPU, whose kernels for experts take LoRAs",
+            fix="check that the adapter answers as it should",
+        )
+
+
+def _is_expert(name: str) -> bool:
+    # Since transformers 5 they are one tensor a layer, on which PEFT puts no LoRA by a module's name.
+    return ".experts." in name
+
+
+def _report_names(modules: Mapping[str, Module], findings: Findings) -> None:
+    findings.error(
+        Code.BASE_NOT_READABLE,
+        "base model",
+        found=f"none of the adapter's {len(modules)} modules under the names of its checkpoint",
+        expected="an architecture that is known, or one whose checkpoint has the names that transformers gives modules",
+        fix="merge the adapter into it",
     )
 
 

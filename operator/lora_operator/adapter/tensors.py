@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from .files import Adapter
 from .findings import Code, Findings
+from .floats import FLOATS
 from .header import Tensor
-from .scan import FLOATS
 
 # The name PEFT saves: only A and B of a module, under its prefix, in printable ASCII.
 _NAME = re.compile(
@@ -48,7 +48,9 @@ def find_modules(adapter: Adapter, findings: Findings) -> dict[str, Module]:
                 _report_unknown(name, findings)
                 continue
             embedding = match["rows"] is not None
-            module = modules.setdefault(match["module"], Module(match["module"], embedding))
+            module = modules.get(match["module"])
+            if module is None:
+                module = modules[match["module"]] = Module(match["module"], embedding)
             if module.embedding != embedding:
                 _report_unknown(name, findings)
                 continue

@@ -10,7 +10,7 @@ from .config import LoraConfig
 from .engine import EngineLimits
 from .files import Adapter
 from .findings import Code, Findings
-from .patterns import Lookup
+from .patterns import Patterns
 from .tensors import Module
 
 # Trained weights stay far below; their products stay below float32's limit even through a layer of 100,000 inputs.
@@ -18,14 +18,20 @@ _MAGNITUDE_LIMIT = 1e6
 _FLOAT16_LIMIT = 65504.0
 
 
-def check_values(
-    modules: Mapping[str, Module], config: LoraConfig, adapter: Adapter, engine: EngineLimits, findings: Findings
+def check_values(  # noqa: PLR0913, PLR0917 - values meet config and engine here
+    modules: Mapping[str, Module],
+    config: LoraConfig,
+    patterns: Patterns,
+    adapter: Adapter,
+    engine: EngineLimits,
+    findings: Findings,
 ) -> None:
     """Report values that are not finite, or would not be once cast and scaled: they poison every other answer."""
-    limit = _FLOAT16_LIMIT if engine.dtype in ("float16", "half") else _MAGNITUDE_LIMIT
-    ranks, alphas = Lookup(config.rank_pattern, config.rank), Lookup(config.alpha_pattern, config.lora_alpha)
+    limit = _FLOAT16_LIMIT if engine.casts_to_half else _MAGNITUDE_LIMIT
     for module in modules.values():
-        scaling = config.scaling(ranks.of(module.name), alphas.of(module.name))
+        rank, alpha = patterns.ranks.of(module.name), patterns.alphas.of(module.name)
+        # Where a refused key decides them, the adapter is refused for that.
+        scaling = 1.0 if rank is None or alpha is None else config.scaling(rank, alpha)
         if abs(scaling) > limit:
             findings.error(
                 Code.VALUE_TOO_LARGE,

@@ -5,8 +5,8 @@ wrongly. Sources: vllm/lora/peft_helper.py (0.32) and peft/tuners/lora/config.py
 """
 
 from .config import LoraConfig
-from .findings import Code, Findings, quotable
-from .patterns import is_literal
+from .findings import Code, Findings
+from .names import CONFIG
 
 _MERGE = "merge it into the base (PEFT's merge_and_unload), or train a plain LoRA"
 _RETRAIN = "train without it"
@@ -29,6 +29,10 @@ _UNSUPPORTED = {
     "velora_config": "vLLM does not read it",
 }  # fmt: skip
 
+# PEFT makes an object of each, and refuses what is neither an object nor null.
+_SUB_CONFIGS = frozenset({"use_bdlora", "arrow_config", "kasa_config", "monteclora_config", "velora_config"})
+_HARMLESS_SUB_CONFIGS = ("eva_config", "corda_config", "lora_ga_config")
+
 _OTHER_TASKS = {"SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"}
 
 _READ_ELSEWHERE = {
@@ -50,20 +54,20 @@ def check_variant(config: LoraConfig, findings: Findings) -> None:
     _check_kind(raw, findings)
     _check_init(raw.get("init_lora_weights"), findings)
     for name, reason in _UNSUPPORTED.items():
-        if raw.get(name):
+        # An empty sub-config is one all the same: PEFT fills in its defaults, and builds the variant.
+        if raw.get(name) or (name in _SUB_CONFIGS and raw.get(name) is not None):
             findings.error(
                 Code.UNSUPPORTED_VARIANT, name, found=raw[name], expected=f"not set ({reason})", fix=_RETRAIN
             )
-    for name, pattern in (("rank_pattern", config.rank_pattern), ("alpha_pattern", config.alpha_pattern)):
-        for key in pattern:
-            if not is_literal(key):
-                findings.error(
-                    Code.PATTERN_NOT_SUPPORTED,
-                    name,
-                    found=key,
-                    expected="names or ends of names, not regexes",
-                    fix="write the modules' names as keys",
-                )
+    for name in _HARMLESS_SUB_CONFIGS:
+        if raw.get(name) is not None and not isinstance(raw[name], dict):
+            findings.error(
+                Code.MALFORMED_CONFIG,
+                name,
+                found=raw[name],
+                expected="an object, or null",
+                fix=f"correct it in {CONFIG}",
+            )
     for name in raw.keys() - _READ_ELSEWHERE - _HARMLESS - _UNSUPPORTED.keys():
         if raw[name]:
             findings.warning(
@@ -89,13 +93,16 @@ def _check_kind(raw: dict[str, object], findings: Findings) -> None:
         findings.error(
             Code.DORA_NOT_SUPPORTED, "use_dora", found=raw["use_dora"], expected="false (vLLM has no DoRA)", fix=_MERGE
         )
-    for name, expected in (("bias", "none"), ("lora_bias", False)):
-        if raw.get(name, expected) != expected:
+    for name, expected, given in (
+        ("bias", "none", raw.get("bias", "none") != "none"),
+        ("lora_bias", "false", bool(raw.get("lora_bias"))),
+    ):
+        if given:
             findings.error(
                 Code.BIAS_NOT_SUPPORTED,
                 name,
                 found=raw[name],
-                expected=quotable(expected),
+                expected=expected,
                 fix="train without bias, or merge it into the base",
             )
     if raw.get("modules_to_save"):
@@ -128,13 +135,21 @@ def _check_task(task: object, findings: Findings) -> None:
 def _check_init(init: object, findings: Findings) -> None:
     if init is None or isinstance(init, bool) or (isinstance(init, str) and init.lower() in _PLAIN_INITS):
         return
-    changes_base = isinstance(init, str) and init.lower().startswith(_BASE_CHANGING_INITS)
+    text = init.lower() if isinstance(init, str) else ""
+    changes_base = text.startswith(_BASE_CHANGING_INITS)
     findings.error(
         Code.INIT_NOT_SUPPORTED if changes_base else Code.UNSUPPORTED_VARIANT,
         "init_lora_weights",
         found=init,
         expected="an init that leaves the base's weights alone",
-        fix="convert it to a plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)"
-        if changes_base
-        else _RETRAIN,
+        fix=_init_fix(text) if changes_base else _RETRAIN,
+    )
+
+
+def _init_fix(init: str) -> str:
+    if init.startswith("loftq"):
+        return "train on the base that is served; LoftQ's own, quantised base is not"
+    return (
+        "convert it to a plain LoRA with the initial adapter (save_pretrained with "
+        "path_initial_model_for_weight_conversion; the rank doubles), or serve it merged"
     )

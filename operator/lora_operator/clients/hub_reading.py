@@ -62,20 +62,21 @@ async def read_adapter(hub: Reads, place: Place, snapshot: Snapshot, *, token: s
     pinned = replace(place, revision=snapshot.commit)
     facts = {file.path: FileFacts(file.size, file.sha256) for file in snapshot.files}
     config: bytes | None = None
+    index: bytes | None = None
     headers: dict[str, bytes] = {}
     for name in weights_files(facts):
         known = facts[name]
         if not name.endswith(".safetensors"):
             data = await hub.read(pinned, name, token=token, limit=CONFIG_LIMIT)
             facts[name] = FileFacts(len(data), hashlib.sha256(data).hexdigest())
-            config = data if name == CONFIG else config
+            config, index = (data, index) if name == CONFIG else (config, data)
         elif known.sha256 is None and known.size <= WHOLE_FILE_LIMIT:
             data = await hub.read(pinned, name, token=token, limit=WHOLE_FILE_LIMIT)
             facts[name] = FileFacts(len(data), hashlib.sha256(data).hexdigest())
             headers[name] = data
         else:
             headers[name] = await read_start(hub, pinned, name, size=known.size, token=token)
-    return from_parts(config, files=facts, headers=headers)
+    return from_parts(config, files=facts, headers=headers, index_bytes=index)
 
 
 async def read_base(hub: Reads, place: Place, snapshot: Snapshot, *, token: str | None) -> RemoteBase:

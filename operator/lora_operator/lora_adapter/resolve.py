@@ -18,6 +18,7 @@ from lora_operator.adapter import (
     EngineLimits,
     Verdict,
     base_from_config,
+    base_from_shapes,
     engine_name,
     inspect,
     weights_files,
@@ -104,7 +105,8 @@ async def _base(observed: Observed, world: World, token: str | None) -> Base | N
     """Return the base's shapes: from an agent's report, else from the Hub with the adapter's token, else without."""
     known = world.bases.get(observed.adapter.engine_key)
     if known is not None and known.name == observed.adapter.spec.base_model:
-        return base_from_config(known.config)
+        exact = base_from_shapes(known.shapes, known.config) if known.shapes else None
+        return exact or base_from_config(known.config)
     place = Place(observed.adapter.spec.base_model)
     for credential in dict.fromkeys([token, None]):
         try:

@@ -25,13 +25,26 @@ _FIELDS = (
     bad("targets a number", Code.MALFORMED_CONFIG, with_config(target_modules=7)),
     bad("targets missing", Code.MALFORMED_CONFIG, with_config(target_modules=None)),
     bad("targets a broken regex", Code.MALFORMED_CONFIG, with_config(target_modules="(q_proj")),
-    bad("use_rslora a text", Code.MALFORMED_CONFIG, with_config(use_rslora="yes")),
+    bad("an EVA config that is a list", Code.MALFORMED_CONFIG, with_config(eva_config=[1])),
+    bad(
+        "targets a regex beside layers",
+        Code.MALFORMED_CONFIG,
+        with_config(target_modules=".*(q|v)_proj", layers_to_transform=[0, 1]),
+    ),
+    bad("a pattern of layers without layers", Code.MALFORMED_CONFIG, with_config(layers_pattern="layers")),
+    bad(
+        "use_rslora a text",
+        Code.MALFORMED_CONFIG,
+        with_config(use_rslora="yes"),
+        why='both take any text for true, "no" as well',
+    ),
     bad(
         "targets null",
         Code.MALFORMED_CONFIG,
         lambda: make_adapter().with_file(
             adapter.CONFIG, b'{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": null}'
         ),
+        why="PEFT fills in what its version thinks right for the architecture",
     ),
 )
 
@@ -65,7 +78,8 @@ _VARIANTS = (
     bad("bias lora_only", Code.BIAS_NOT_SUPPORTED, with_config(bias="lora_only")),
     bad("lora_bias", Code.BIAS_NOT_SUPPORTED, with_config(lora_bias=True)),
     bad("modules_to_save", Code.MODULES_TO_SAVE_NOT_SUPPORTED, with_config(modules_to_save=["lm_head"])),
-    bad("modules_to_save of a classifier", Code.MODULES_TO_SAVE_NOT_SUPPORTED, with_config(modules_to_save=["score"])),
+    bad("modules_to_save of a classifier", Code.MODULES_TO_SAVE_NOT_SUPPORTED, with_config(modules_to_save=["score"]),
+        why="nothing of the classifier is in the file, so what was trained with it is not all there"),
     *(
         bad(f"init {init}", Code.INIT_NOT_SUPPORTED, with_config(init_lora_weights=init))
         for init in ("pissa", "pissa_niter_16", "olora", "corda", "LoftQ")
@@ -78,14 +92,19 @@ _VARIANTS = (
     bad("trained tokens", Code.UNSUPPORTED_VARIANT, with_config(trainable_token_indices=[5])),
     bad("megatron", Code.UNSUPPORTED_VARIANT, with_config(megatron_config={"a": 1})),
     bad("arrow", Code.UNSUPPORTED_VARIANT, with_config(arrow_config={"top_k": 2})),
+    bad("kasa by its defaults", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={})),
     bad("kasa", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={"beta": 1})),
-    bad("LoRA on parameters", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["experts.x"])),
+    bad("LoRA on parameters", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["experts.x"]),
+        why="this base lacks them; how vLLM serves them where there are experts is not judged yet"),
     bad("embeddings tied by PEFT", Code.UNSUPPORTED_VARIANT,
         lambda: make_adapter(targets=["embed_tokens"], config={"ensure_weight_tying": True}), askable=False),
     bad("no peft_type", Code.UNSUPPORTED_VARIANT, with_config(peft_type=None)),
     bad("peft_type in lower case", Code.UNSUPPORTED_VARIANT, with_config(peft_type="lora")),
     bad("another method", Code.UNSUPPORTED_VARIANT, with_config(peft_type="IA3")),
     bad("an unknown task", Code.UNSUPPORTED_VARIANT, with_config(task_type="CHAT")),
+    bad("a module that the engine leaves out", Code.MODULE_NOT_SERVED,
+        lambda: make_adapter(targets=["q_proj", "o_proj"]), engine=replace(CPU, target_modules=("qkv_proj",)),
+        askable=False),
     bad("another engine", Code.UNKNOWN_ENGINE, make_adapter, engine=replace(CPU, type="TGI"), askable=False),
 )  # fmt: skip
 

@@ -18,6 +18,8 @@ def _with(tensors: dict[str, TensorData | None] | dict[str, TensorData], *target
     return make_adapter(tensors=tensors, config=extra)
 
 
+_IDLE = "what was trained there does nothing, in PEFT as in vLLM: it is not the adapter that was trained"
+
 _BASES = (
     bad("half the base's width", Code.SHAPE_MISMATCH, lambda: make_adapter(base=other_base())),
     bad("twice the base's width", Code.SHAPE_MISMATCH, lambda: make_adapter(base=replace(TINY_LLAMA, hidden=256))),
@@ -26,12 +28,13 @@ _BASES = (
         lambda: make_adapter(base=replace(TINY_LLAMA, inner=256), targets=["gate_proj", "down_proj"])),
     bad("another vocabulary", Code.SHAPE_MISMATCH,
         lambda: make_adapter(base=replace(TINY_LLAMA, vocabulary=4096), targets=["embed_tokens"])),
-    bad("more layers", Code.LAYER_OUT_OF_RANGE, lambda: make_adapter(base=replace(TINY_LLAMA, layers=3))),
-    bad("a layer called 00", Code.UNKNOWN_MODULE, lambda: _with(_pair(Q0.replace(".0.", ".00.")))),
+    bad("more layers", Code.LAYER_OUT_OF_RANGE, lambda: make_adapter(base=replace(TINY_LLAMA, layers=3)),
+        why=_IDLE),
+    bad("a layer called 00", Code.UNKNOWN_MODULE, lambda: _with(_pair(Q0.replace(".0.", ".00."))), why=_IDLE),
     bad("a module unknown to the base", Code.UNKNOWN_MODULE,
         lambda: _with(_pair(Q0.replace("q_proj", "foo_proj")), "foo_proj")),
     bad("a module of a vision tower", Code.UNKNOWN_MODULE,
-        lambda: _with(_pair("base_model.model.vision_tower.layers.0.self_attn.q_proj"))),
+        lambda: _with(_pair("base_model.model.vision_tower.layers.0.self_attn.q_proj")), why=_IDLE),
     bad("a norm", Code.UNKNOWN_MODULE, lambda: _with(_pair("base_model.model.model.norm"), "norm")),
     bad("lm_head on a CPU", Code.LM_HEAD_NOT_SUPPORTED, lambda: make_adapter(targets=["q_proj", "lm_head"]),
         poisonous=True),
@@ -46,14 +49,16 @@ _NAMES = (
         lambda: make_adapter(tensors={f"{Q0}.lora_A.default.weight": ones(8, 128)})),
     *(
         bad(f"names under {prefix}", Code.UNKNOWN_MODULE,
-            lambda prefix=prefix: _with(_pair(f"base_model.model.{prefix}.layers.0.self_attn.q_proj")))  # type: ignore[misc]
+            lambda prefix=prefix: _with(_pair(f"base_model.model.{prefix}.layers.0.self_attn.q_proj")),  # type: ignore[misc]
+            why=_IDLE)
         for prefix in ("_orig_mod", "_orig_mod.model", "module.model", "language_model.model", "model.base_model.model",
                        "transformer")
     ),
     bad("names without the model", Code.UNKNOWN_MODULE,
-        lambda: _with(_pair("base_model.model.layers.0.self_attn.q_proj"))),
+        lambda: _with(_pair("base_model.model.layers.0.self_attn.q_proj")), why=_IDLE),
     bad("whole embeddings saved along", Code.UNKNOWN_TENSOR,
-        lambda: make_adapter(tensors={"base_model.model.model.embed_tokens.base_layer.weight": ones(2048, 128)})),
+        lambda: make_adapter(targets=["q_proj", "embed_tokens"], tensors={
+            "base_model.model.model.embed_tokens.base_layer.weight": ones(2048, 128)})),
     bad("a whole layer saved along", Code.UNKNOWN_TENSOR,
         lambda: make_adapter(tensors={Q0.replace("q_proj", "o_proj.weight"): ones(128, 128)})),
     bad("a bias saved along", Code.UNKNOWN_TENSOR, lambda: make_adapter(tensors={f"{Q0}.lora_B.bias": ones(128)})),
@@ -89,7 +94,8 @@ _HALVES = (
     bad("a cube", Code.SHAPE_MISMATCH, lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": ones(8, 128, 1)})),
     bad("an empty matrix", Code.SHAPE_MISMATCH, lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": ones(0, 128)})),
     bad("whole numbers", Code.UNSUPPORTED_DTYPE,
-        lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": tensor(np.ones((8, 128)), "I32")})),
+        lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": tensor(np.ones((8, 128)), "I32")}),
+        why="nobody trains whole numbers: they are quantised, and their scale is not in the file"),
 )  # fmt: skip
 
 BAD_TENSORS: tuple[Case, ...] = (*_BASES, *_NAMES, *_HALVES)

@@ -94,7 +94,7 @@ _BOMBS = (
     bad("10^6 tensors", Code.MALFORMED_HEADER, lambda: make_adapter().with_file(WEIGHTS, with_header(
         "{" + ",".join(f'"{n}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for n in range(10**6)) + "}")),
         askable=False, why="no adapter needs them, and each costs its reader memory"),
-    bad("100,000 tensors of layers that the base lacks", Code.LAYER_OUT_OF_RANGE, lambda: _many(100_000),
+    bad("20,000 tensors of layers that the base lacks", Code.LAYER_OUT_OF_RANGE, lambda: _many(20_000),
         askable=False, why="vLLM drops them"),
     bad("a shape of a million sizes", Code.MALFORMED_HEADER,
         lambda: _entries({"a": _TENSOR | {"shape": [1] * 1_000_000}})),

@@ -6,7 +6,7 @@
 `make judge` asks about the whole corpus and writes docs/judge.md; `tests/e2e/test_judge.py` asks about a few.
 """
 
-from support.judge.court import CASES, Court, is_askable
+from support.judge.court import CASES, Court, content_of, is_askable
 from support.judge.rulings import Outcome, Ruling, Spoken
 
-__all__ = ["CASES", "Court", "Outcome", "Ruling", "Spoken", "is_askable"]
+__all__ = ["CASES", "Court", "Outcome", "Ruling", "Spoken", "content_of", "is_askable"]

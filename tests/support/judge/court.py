@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from imagebuild import engine as heavy
-from lora_operator.adapter import inspect, open_base, open_directory
+from lora_operator.adapter import base_from_directory, inspect, open_directory
 from support import adapter_corpus
 from support.adapter_corpus import CPU, Case
 from support.adapters import TINY_LLAMA
-from support.judge import engine_side
-from support.judge.engine_side import PROMPTS, TOKENS, Bench
+from support.judge.engine_side import PROMPTS, TOKENS, Bench, Engines
 from support.judge.rulings import Outcome, Ruling, Spoken
 from tinymodel import cached
 
@@ -33,31 +34,66 @@ CASES: Final[tuple[Case, ...]] = tuple(
 """Those that are asked, the poisonous ones last."""
 
 
-class Court:
-    """Holds the engine that harmless cases share, and what PEFT said."""
+def content_of(folder: Path) -> str:
+    """Return a hash of all that is in *folder*: names, and bytes or what stands in their place."""
+    parts = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        kind = stat.S_IFMT(path.lstat().st_mode)
+        data = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        parts.update(f"{path.name} {kind} {len(data)}\n".encode() + data)
+    return parts.hexdigest()
 
-    def __init__(self, folder: Path) -> None:
+
+class Court:
+    """Holds the engine that harmless cases share, and what PEFT said.
+
+    *known* and *known_of_peft* are what vLLM and PEFT made of an adapter in an earlier run, by its content: they are
+    not asked about that again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        known: Mapping[str, Outcome] | None = None,
+        known_of_peft: Mapping[str, Outcome] | None = None,
+    ) -> None:
         self._folder = folder
+        self._known = known or {}
+        self._known_of_peft = known_of_peft or {}
         self._stack = contextlib.ExitStack()
         self._shared: Bench | None = None
+        self._engines = Engines(folder / "engines")
+        self._poisonous_to_come = 0
         self._peft: dict[str, Outcome] = {}
         self._paths: dict[str, Path] = {}
-        self.engine_starts = 0
+
+    @property
+    def engine_starts(self) -> int:
+        """How often a vLLM was started."""
+        return self._engines.starts
 
     def close(self) -> None:
-        """Stop the engine."""
-        self._stack.close()
-        self._shared = None
+        """Stop the engines."""
+        self._close_shared()
+        self._engines.close()
 
     def hear_peft(self, cases: Sequence[Case]) -> None:
         """Write the files of all *cases*, and ask PEFT about them in one process."""
         for number, case in enumerate(cases):
-            self._paths[case.name] = case.write(self._folder / f"case-{number}")
+            path = self._paths[case.name] = case.write(self._folder / f"case-{number}")
+            if (known := self._known_of_peft.get(content_of(path))) is not None:
+                self._peft[case.name] = known
+            self._poisonous_to_come += case.poisonous and content_of(path) not in self._known
+        unknown = self._paths.keys() - self._peft.keys()
+        if unknown:
+            self._ask_peft({name: str(path) for name, path in self._paths.items() if name in unknown})
+
+    def _ask_peft(self, adapters: dict[str, str]) -> None:
         question = {
             "model": str(cached.ensure()),
             "prompts": PROMPTS,
             "tokens": TOKENS,
-            "adapters": {name: str(path) for name, path in self._paths.items()},
+            "adapters": adapters,
         }
         script = _TESTS / "support" / "judge" / "peft_side.py"
         command = heavy.command([str(heavy.PYTHON), str(script)], engine=heavy.ensure())
@@ -65,23 +101,19 @@ class Court:
         for line in done.stdout.splitlines():
             told = json.loads(line)
             answers = tuple(Spoken(tuple(answer["tokens"]), tuple(answer["logprobs"])) for answer in told["answers"])
-            self._peft[told["name"]] = Outcome(refused=told["refused"], answers=answers)
+            self._peft[told["name"]] = Outcome(refused=told["refused"], answers=answers, dropped=tuple(told["dropped"]))
         if self._peft.keys() != self._paths.keys():
             raise RuntimeError(f"PEFT ended early:\n{done.stderr[-4000:]}")
 
     def hear(self, case: Case) -> Ruling:
         """Hear one case; a poisonous one gets an engine of its own."""
         path = self._paths[case.name]
-        verdict = inspect(open_directory(path), open_base(cached.ensure()).shapes, case.engine)
-        if case.poisonous:
-            self.close()
-            with engine_side.fresh(self._folder / "engines") as bench:
-                self.engine_starts += 1
-                outcome = bench.try_adapter(path)
-        else:
-            outcome = self._bench().try_adapter(path)
+        verdict = inspect(open_directory(path), base_from_directory(cached.ensure()), case.engine)
+        content = content_of(path)
+        outcome = self._known.get(content) or self._ask_engine(case, path)
         return Ruling(
             case=case.name,
+            content=content,
             servable=verdict.servable,
             codes=tuple(sorted({finding.code.value for finding in verdict.errors})),
             engine=outcome,
@@ -89,10 +121,21 @@ class Court:
             why=case.why,
         )
 
+    def _ask_engine(self, case: Case, path: Path) -> Outcome:
+        if not case.poisonous:
+            return self._bench().try_adapter(path)
+        self._close_shared()
+        self._poisonous_to_come -= 1
+        with self._engines.fresh(more=self._poisonous_to_come > 0) as bench:
+            return bench.try_adapter(path)
+
     def _bench(self) -> Bench:
         """Return the shared engine; another one where a case that was thought harmless has spoilt it."""
         if self._shared is None or not self._shared.is_sound:
-            self.close()
-            self._shared = self._stack.enter_context(engine_side.fresh(self._folder / "engines"))
-            self.engine_starts += 1
+            self._close_shared()
+            self._shared = self._stack.enter_context(self._engines.fresh())
         return self._shared
+
+    def _close_shared(self) -> None:
+        self._stack.close()
+        self._shared = None

@@ -113,11 +113,38 @@ class Bench:
             raise NoAnswerError("hangs" if hangs else "dies") from error
 
 
-@contextmanager
-def fresh(folder: Path) -> Iterator[Bench]:
-    """Run a new engine while the context is open."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with real_engine.running(folder, flags=FLAGS, environment=ENVIRONMENT) as engine:
-        bench = Bench(engine=engine)
-        bench.settle(folder)
-        yield bench
+class Engines:
+    """Fresh engines, one after the other; the next one starts while the present one is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._spare: RealEngine | None = None
+        self.starts = 0
+
+    @contextmanager
+    def fresh(self, *, more: bool = False) -> Iterator[Bench]:
+        """Run a new engine while the context is open; *more* if another is wanted after it."""
+        engine, self._spare = self._spare or self._launch(), None
+        try:
+            engine.wait()
+            if more:
+                self._spare = self._launch()
+            bench = Bench(engine=engine)
+            bench.settle(engine.folder)
+            yield bench
+        finally:
+            engine.kill()
+
+    def close(self) -> None:
+        """Stop the engine that waits for its turn."""
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare = None
+
+    def _launch(self) -> RealEngine:
+        self.starts += 1
+        folder = self._folder / f"engine-{self.starts}"
+        folder.mkdir(parents=True)
+        engine = real_engine.prepare(folder, flags=FLAGS, environment=ENVIRONMENT)
+        engine.launch()
+        return engine

@@ -1,14 +1,18 @@
 """What PEFT makes of adapters: run in the heavy environment, reads `{"model", "prompts", "tokens", "adapters"}`.
 
-Prints a line of JSON for each adapter: `{"name", "refused", "answers": [{"tokens", "logprobs"}]}`.
+Prints a line of JSON for each adapter: `{"name", "refused", "dropped", "answers": [{"tokens", "logprobs"}]}`.
 """
 
-import copy
 import json
+import os
+import select
 import signal
 import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
+import peft.peft_model
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -25,19 +29,44 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(asked["model"])
     base = AutoModelForCausalLM.from_pretrained(asked["model"], dtype=torch.float32)
     base.generation_config.eos_token_id = None  # as with vLLM's ignore_eos
-    signal.signal(signal.SIGALRM, _out_of_patience)
-    for name, path in asked["adapters"].items():
-        signal.alarm(PATIENCE_SECONDS)
+    dropped: list[str] = []
+    peft.peft_model.set_peft_model_state_dict = _noting(peft.peft_model.set_peft_model_state_dict, dropped)
+
+    def tell(path: str) -> dict[str, Any]:
         try:
-            # A copy each: loading puts layers into the model, also where it fails halfway.
-            model = PeftModel.from_pretrained(copy.deepcopy(base), path)
+            model = PeftModel.from_pretrained(base, path)
             answers = [_answer(model, tokenizer, prompt, asked["tokens"]) for prompt in asked["prompts"]]
-            told = {"name": name, "refused": None, "answers": answers}
         except Exception as error:  # noqa: BLE001 - whatever PEFT raises is its answer
-            told = {"name": name, "refused": f"{type(error).__name__}: {error}"[:300], "answers": []}
-        finally:
-            signal.alarm(0)
-        print(json.dumps(told), flush=True)
+            return _refused(f"{type(error).__name__}: {error}"[:300])
+        return {"refused": None, "dropped": dropped, "answers": answers}
+
+    for name, path in asked["adapters"].items():
+        print(json.dumps({"name": name, **_apart(tell, path)}), flush=True)
+
+
+def _apart(tell: Callable[[str], dict[str, Any]], path: str) -> dict[str, Any]:
+    """Ask in a process of its own: loading changes the model, also where it fails, and may never come back."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with os.fdopen(writing, "w") as out:
+            json.dump(tell(path), out)
+        os._exit(0)
+    os.close(writing)
+    said = b""
+    try:
+        with os.fdopen(reading, "rb") as told:
+            if select.select([told], [], [], PATIENCE_SECONDS)[0]:
+                said = told.read()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    result: dict[str, Any] = json.loads(said) if said else _refused("no answer")
+    return result
+
+
+def _refused(sentence: str) -> dict[str, Any]:
+    return {"refused": sentence, "dropped": [], "answers": []}
 
 
 def _answer(model: torch.nn.Module, tokenizer: object, prompt: str, count: int) -> dict[str, object]:
@@ -53,8 +82,15 @@ def _answer(model: torch.nn.Module, tokenizer: object, prompt: str, count: int) 
     return {"tokens": made.tolist(), "logprobs": logprobs}
 
 
-def _out_of_patience(*_: object) -> None:
-    raise TimeoutError(f"nothing after {PATIENCE_SECONDS} s")
+def _noting(load: Callable[..., Any], dropped: list[str]) -> Callable[..., Any]:
+    """Wrap PEFT's loading: it drops tensors that it has no place for without a word, and knows their names here."""
+
+    def loading(*arguments: Any, **options: Any) -> Any:
+        result = load(*arguments, **options)
+        dropped.extend(result.unexpected_keys)
+        return result
+
+    return loading
 
 
 if __name__ == "__main__":

@@ -37,11 +37,15 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a real program made of an adapter. *refused* is its sentence; *harm* what it did to others."""
+    """What a real program made of an adapter.
+
+    *refused* is its sentence, *harm* what it did to others, *dropped* the tensors that it left out (PEFT says which).
+    """
 
     refused: str | None = None
     answers: tuple[Spoken, ...] = ()
     harm: str | None = None
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class Ruling:
     """One adapter's case, decided."""
 
     case: str
+    content: str
     servable: bool
     codes: tuple[str, ...]
     engine: Outcome
@@ -75,7 +80,10 @@ class Ruling:
             return "refused"
         if self.peft.refused is not None:
             return "answers; PEFT refuses"
-        return "as PEFT" if equal(self.engine.answers, self.peft.answers) else "otherwise than PEFT"
+        if not equal(self.engine.answers, self.peft.answers):
+            return "otherwise than PEFT"
+        # Both answer without a part of what was trained.
+        return "as PEFT, which drops tensors" if self.peft.dropped else "as PEFT"
 
     def __str__(self) -> str:
         verdict = "servable" if self.servable else f"refused ({', '.join(self.codes)})"

@@ -60,6 +60,15 @@ def test_a_bad_adapter_is_1_with_every_reason(tmp_path: Path, base: str, capsys:
     assert codes(report) == {"RankTooHigh", "ShapeMismatch", "NotFinite"}
 
 
+def test_what_needs_no_new_training_is_told(tmp_path: Path, base: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_adapter(config={"use_dora": True}).write(tmp_path / "a")
+    status, report = answer(capsys, folder, "--base", base)
+    assert (status, report.servable_once) == (1, "merged")
+    assert [finding.engine_versions[:4] for finding in report.findings if finding.severity == "error"] == ["vLLM"]
+    program.main([str(folder), "--base", base])
+    assert "servable once merged" in capsys.readouterr().out
+
+
 def test_header_only_looks_at_no_value_and_says_so(
     tmp_path: Path, base: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,7 +163,7 @@ def test_a_base_is_a_directory_or_its_config(where: str, tmp_path: Path, capsys:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(TINY_LLAMA.config()))
     if where == "headers":
-        (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+        (folder / "config.json").write_text(json.dumps({"model_type": "mystery"}))
         (folder / "model.safetensors").write_bytes(base_weights())
         (folder / "consolidated.safetensors").write_bytes(b"another layout")
     good, bad = make_adapter().write(tmp_path / "a"), make_adapter(base=other_base()).write(tmp_path / "b")
@@ -256,6 +265,7 @@ def test_the_screen_says_the_verdict_then_why_then_what_to_do(
 
 def finding(number: int, **fields: str) -> ReportedFinding:
     plain = {"code": f"Code{number}", "severity": "error", "field": "f" * 80, "found": "x", "expected": "y", "fix": "z"}
+    plain["engine_versions"] = "any"
     return ReportedFinding.model_validate(plain | fields)
 
 
@@ -270,6 +280,7 @@ def blank_report(*findings: ReportedFinding) -> Report:
     figures = dict.fromkeys(AdapterFigures.model_fields, None) | {"target_modules": ()}
     return Report(
         servable=False,
+        servable_once=None,
         digest=None,
         findings=findings,
         adapter=AdapterFigures.model_validate(figures),

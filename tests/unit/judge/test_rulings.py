@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+from datetime import date
+from pathlib import Path
 
 import pytest
 
+from support.judge import content_of, table
 from support.judge.rulings import Outcome, Ruling, Spoken
 from support.judge.table import render, versions
 
@@ -26,7 +30,7 @@ REFUSED = Outcome(refused="500 no")
 
 def ruling(*, servable: bool, engine: Outcome, peft: Outcome, why: str = "") -> Ruling:
     codes = () if servable else ("RankTooHigh",)
-    return Ruling(case="a", servable=servable, codes=codes, engine=engine, peft=peft, why=why)
+    return Ruling(case="a", content="0", servable=servable, codes=codes, engine=engine, peft=peft, why=why)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,8 @@ def ruling(*, servable: bool, engine: Outcome, peft: Outcome, why: str = "") -> 
         pytest.param(answering(NAN), answering(NAN), "otherwise than PEFT", id="NaN from both"),
         pytest.param(answering(NOTHING), answering(NOTHING), "otherwise than PEFT", id="nothing from both"),
         pytest.param(answering(), answering(), "otherwise than PEFT", id="not asked"),
+        pytest.param(answering(HELLO), Outcome(answers=(HELLO,), dropped=("layers.9",)), "as PEFT, which drops tensors",
+                     id="without a part of the adapter, both"),
         pytest.param(answering(HELLO), REFUSED, "answers; PEFT refuses", id="PEFT refuses"),
         pytest.param(REFUSED, REFUSED, "refused", id="both refuse"),
         pytest.param(answering(HELLO, harm="spoils the base's answers"), answering(HELLO), "spoils the base's answers",
@@ -70,3 +76,27 @@ def test_the_page_counts_what_disagrees_and_names_what_was_not_heard() -> None:
     assert "Not heard: of old, never." in page
     assert "| good \\| bad | servable | as PEFT |  |" in page
     assert "| wrong | `DoRANotSupported` | as PEFT | **disagrees** |" in page
+
+
+def test_what_was_heard_is_known_again_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "RECORD", tmp_path / "judge" / "rulings.json")
+    spoilt = answering(HELLO, NOTHING, harm="spoils the base's answers")
+    table.record(ruling(servable=False, engine=spoilt, peft=REFUSED), on=date(2026, 11, 25))
+    assert table.heard_before() == {"0": spoilt}
+    monkeypatch.setattr(table, "versions", lambda: "vllm 9")
+    assert table.heard_before() == {}
+
+
+def test_another_file_is_another_content(tmp_path: Path) -> None:
+    seen = set()
+    for number, change in enumerate(("", "byte", "name", "link", "pipe")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "a").write_bytes(b"xy" if change == "byte" else b"x")
+        (folder / ("c" if change == "name" else "b")).write_bytes(b"")
+        if change == "link":
+            (folder / "d").symlink_to("a")
+        if change == "pipe":
+            os.mkfifo(folder / "d")
+        seen.add(content_of(folder))
+    assert len(seen) == 5
