@@ -9,6 +9,7 @@ import pytest
 from lora_operator.api import KINDS
 from support.apiserver import ApiServer, RefusedError
 from support.samples import ABSENT, adapter, engine, training_job, varied
+from support.training_rules import TRAINING_RULES
 
 NAMESPACE = "crd-tests"
 
@@ -162,15 +163,14 @@ RULES = [
         JOB,
         {"spec.dataset.source": {"hub": {"repo": "acme/support", "config": "en", "tokenSecretRef": TOKEN}}},
         {"spec.dataset.source": {"hub": {"repo": "acme/support"}, "configMapRef": {"name": "a", "key": "b"}}},
-        "exactly one of hub and configMapRef",
+        "exactly one of hub, configMapRef, pvc and url",
         id="job: not two data sets",
     ),
-    pytest.param(JOB, {}, {"spec.dataset.source": {}}, "exactly one of hub and configMapRef", id="job: a data set"),
+    pytest.param(JOB, {}, {"spec.dataset.source": {}}, "exactly one of hub, configMapRef, pvc", id="job: a data set"),
     pytest.param(
-        JOB, {"spec.dataset.format": "Text"}, {"spec.dataset.format": "Alpaca"}, "spec.dataset.format", id="job: format"
+        JOB, {"spec.dataset.format": "Dolly"}, {"spec.dataset.format": "ShareGpt"}, "dataset.format", id="job: format"
     ),
     pytest.param(JOB, {}, {"spec.dataset.format": ABSENT}, "spec.dataset.format", id="job: a format is needed"),
-    pytest.param(JOB, {"spec.method": "SFT"}, {"spec.method": "DPO"}, "spec.method", id="job: method"),
     pytest.param(JOB, {"spec.lora.r": 512}, {"spec.lora.r": 513}, "spec.lora.r", id="job: rank"),
     pytest.param(
         JOB,
@@ -193,7 +193,6 @@ RULES = [
         "spec.lora.bias",
         id="job: no biases",
     ),
-    pytest.param(JOB, {}, {"spec.lora.initLoraWeights": "Pissa"}, "initLoraWeights", id="job: servable weights only"),
     pytest.param(
         JOB,
         {"spec.training": {"maxSteps": 30}},
@@ -286,6 +285,7 @@ RULES = [
         "serviceAccountName",
         id="job: names",
     ),
+    *(pytest.param(JOB, *rule, id=f"job: {name}") for name, rule in TRAINING_RULES.items()),
     pytest.param(JOB, {}, {"spec.checkpoint": {}}, 'unknown field "spec.checkpoint"', id="job: no unknown field"),
 ]
 

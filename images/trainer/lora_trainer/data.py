@@ -13,8 +13,8 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError
 
+from lora_operator.api.dataset import HubDataset
 from lora_operator.api.meta import KeyRef
-from lora_operator.api.training import HubDataset
 from lora_operator.protocol.training import Reason
 from lora_trainer import files, hub, log, rows
 from lora_trainer.hub import Denied, Patience

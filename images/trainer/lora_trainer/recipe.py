@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from lora_operator.api.training import InitLoraWeights
+from lora_operator.api.lora import InitLoraWeights
 from lora_operator.protocol.training import Reason
 from lora_trainer.result import Refusal
 from lora_trainer.spec import ALL_LINEAR, TrainSpec, suggestion

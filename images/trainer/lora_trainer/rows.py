@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from lora_operator.api.training import DatasetFormat
+from lora_operator.api.dataset import DatasetFormat
 from lora_operator.protocol.training import Reason
 from lora_trainer.result import Refusal
 

@@ -16,9 +16,9 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from lora_operator.api.dtype import Dtype
 from lora_operator.api.lora_training_job import JobSpec
 from lora_operator.api.schema import Model
-from lora_operator.api.training import Dtype
 from lora_operator.protocol.training import (
     ENV_BASE_TOKEN,
     ENV_DATASET_TOKEN,

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
 
+from lora_operator.api.dataset import Dataset
+from lora_operator.api.lora import CONVERTED_WORDS, Lora, Quantization
 from lora_operator.api.meta import (
     Condition,
     EngineRef,
@@ -28,7 +30,7 @@ from lora_operator.api.schema import (
     map_list,
     rules,
 )
-from lora_operator.api.training import BaseModelSource, Dataset, Lora, Method, Output, Training
+from lora_operator.api.training import BaseModelSource, Method, Output, Training
 from lora_operator.labels import Key
 
 
@@ -50,6 +52,29 @@ MUTABLE: Final = ("suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
 """What may still change once a job exists: when it runs, how long, and how long it is kept."""
 
 
+_IS_CONVERTED: Final = f"self.lora.initLoraWeights in {CONVERTED_WORDS}"
+_NOT_OF_DPO: Final = "self.training.packing || self.training.assistantOnlyLoss || has(self.training.completionOnlyLoss)"
+_METHODS: Final = (
+    (
+        "(self.method == 'DPO') == (self.dataset.format == 'Preference')",
+        "dataset.format: Preference and method: DPO belong together",
+    ),
+    ("self.method == 'DPO' || !has(self.training.beta)", "training.beta belongs to method: DPO"),
+    (
+        f"self.method == 'SFT' || !({_NOT_OF_DPO})",
+        "training: packing, assistantOnlyLoss and completionOnlyLoss belong to method: SFT",
+    ),
+    (
+        f"self.method == 'SFT' || !({_IS_CONVERTED})",
+        "lora.initLoraWeights: Pissa and Olora change the base, which is what method: DPO compares with",
+    ),
+    (
+        f"!has(self.quantization) || !({_IS_CONVERTED})",
+        "lora.initLoraWeights: Pissa and Olora need a base that is not quantised",
+    ),
+)
+
+
 def _one_run(schema: dict[str, Any]) -> None:
     """Let the apiserver keep every field of the spec as it was created, but those in MUTABLE."""
     fixed = (
@@ -64,7 +89,7 @@ def _one_run(schema: dict[str, Any]) -> None:
         "!has(self.output.adapter) || has(self.engineRef)",
         "output.adapter needs engineRef: the LoRAEngine that is to serve the adapter",
     )
-    schema |= rules(served, *fixed)
+    schema |= rules(served, *_METHODS, *fixed)
 
 
 class JobSpec(Model):
@@ -77,9 +102,11 @@ class JobSpec(Model):
     dataset: Dataset
     """dataset that the adapter is trained on."""
     method: Method = Method.SFT
-    """method SFT is supervised fine-tuning."""
+    """method SFT is supervised fine-tuning; DPO learns what is preferred, from a data set of format Preference."""
     lora: Lora = Lora()
     """lora is the adapter's shape."""
+    quantization: Quantization | None = None
+    """quantization keeps the base in 4 bits while the adapter is trained (QLoRA); absent: the base is as it is."""
     training: Training = Training()
     """training is how the adapter is trained."""
     engine_ref: EngineRef | None = None

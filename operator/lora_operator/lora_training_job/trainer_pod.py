@@ -59,6 +59,8 @@ def _container(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> Ob
         {"name": "work", "mountPath": training.WORK_PATH},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
     ]
+    if job.spec.dataset.source.pvc is not None:
+        mounts.append({"name": "dataset", "mountPath": training.CLAIM_PATH, "readOnly": True})
     if progress_ca:
         mounts.append({"name": "progress-token", "mountPath": TOKEN_FOLDER, "readOnly": True})
     container: Object = {
@@ -80,7 +82,7 @@ def _container(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> Ob
 
 
 def _env(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> list[Object]:
-    source, own = job.spec.dataset.source, job.metadata
+    source, start, own = job.spec.dataset.source, job.spec.lora.init_from, job.metadata
     values = {
         training.ENV_JOB_UID: own.uid,
         "HOME": training.WORK_PATH,
@@ -98,6 +100,7 @@ def _env(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> list[Obj
     tokens = {
         training.ENV_BASE_TOKEN: job.spec.base_model.token_secret_ref,
         training.ENV_DATASET_TOKEN: source.hub.token_secret_ref if source.hub is not None else None,
+        training.ENV_ADAPTER_TOKEN: start.hub.token_secret_ref if start is not None and start.hub is not None else None,
         training.ENV_OUTPUT_TOKEN: job.spec.output.hub.token_secret_ref,
     }
     env: list[Object] = [{"name": name, "value": value} for name, value in values.items()]
@@ -126,6 +129,9 @@ def _volumes(job: LoRATrainingJob, config_map: str, settings: Settings, progress
         {"name": "work", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
     ]
+    if (pvc := job.spec.dataset.source.pvc) is not None:
+        claim = {"claimName": pvc.claim_name, "readOnly": True}
+        volumes.append({"name": "dataset", "persistentVolumeClaim": claim})
     if progress_ca:
         token = {"audience": training.PROGRESS_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE}
         volumes.append({"name": "progress-token", "projected": {"sources": [{"serviceAccountToken": token}]}})

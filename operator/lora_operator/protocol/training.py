@@ -16,6 +16,8 @@ from lora_operator.protocol.manifest import Wire
 SPEC_PATH: Final = "/etc/lora-train/spec.json"
 DATA_PATH: Final = "/etc/lora-train/data"
 """Where the data set's ConfigMap is mounted; its key is the file's name."""
+CLAIM_PATH: Final = "/mnt/dataset"
+"""Where the claim of dataset.source.pvc is mounted, read only."""
 WORK_PATH: Final = "/work"
 """A writable emptyDir: HOME, caches, the adapter before it is published."""
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
@@ -33,6 +35,7 @@ RESULT_FILE: Final = "training_result.json"
 ENV_JOB_UID: Final = "LORA_TRAINING_JOB_UID"
 ENV_BASE_TOKEN: Final = "LORA_BASE_TOKEN"  # noqa: S105 - a variable's name
 ENV_DATASET_TOKEN: Final = "LORA_DATASET_TOKEN"  # noqa: S105 - a variable's name
+ENV_ADAPTER_TOKEN: Final = "LORA_ADAPTER_TOKEN"  # noqa: S105 - a variable's name
 ENV_OUTPUT_TOKEN: Final = "LORA_OUTPUT_TOKEN"  # noqa: S105 - a variable's name
 
 
