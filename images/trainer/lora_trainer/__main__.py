@@ -15,7 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -74,24 +74,27 @@ def _attempt(options: Options) -> Result:
 
 def train(wanted: TrainSpec, identity: Identity, options: Options) -> Result:
     """Take the steps from a spec to a Result. The imports come as late as the steps: a bad spec is told in a moment."""
-    from lora_trainer import base, card, data, hub, publish, recipe, servable
+    from lora_trainer import base, building, card, data, hub, publish, servable, start
     from lora_trainer import train as training
 
     patience = hub.patience_from_env()
+    if wanted.output.hub is None:
+        options = replace(options, publish=False)
     publisher = publish.Publisher.of(wanted, token=identity.output_token, job_uid=identity.job_uid, patience=patience)
     if options.publish and (earlier := publisher.earlier()):
         return earlier
     revision = base.resolve(wanted, token=identity.base_token, patience=patience)
-    servable.check_config(wanted, recipe.lora_arguments(wanted))
+    adapter = start.fetch(wanted, token=identity.adapter_token, patience=patience)
+    servable.check_config(wanted, adapter)
     dataset = data.load(wanted, folder=options.data, token=identity.dataset_token, patience=patience)
-    training.check_extra_args(wanted)
+    building.check_extra_args(wanted)
     if options.publish:
         publisher.prepare()
     model = base.fetch(wanted, revision=revision, token=identity.base_token, patience=patience)
     shapes = base.shapes(model)
     servable.check_targets(wanted, shapes)
 
-    trained = training.run(wanted, base=model, dataset=dataset, output=options.output)
+    trained = training.run(wanted, base=model, dataset=dataset, output=options.output, start=adapter)
     # From here on the work is done: a SIGTERM must not throw it away between the commit and the result.
     signal.signal(signal.SIGTERM, _finishing)
     verdict = servable.check_adapter(wanted, trained.folder, shapes)

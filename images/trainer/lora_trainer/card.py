@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from lora_trainer.data import Data
-from lora_trainer.spec import TrainSpec
+from lora_trainer.spec import TrainSpec, published_to
 from lora_trainer.train import Trained
 
 
@@ -61,7 +61,7 @@ def _front_matter(spec: TrainSpec, run: Lineage) -> str:
 
 
 def _body(spec: TrainSpec, run: Lineage) -> str:
-    repo, base = spec.output.hub.repo, spec.base_model.name
+    repo, base = published_to(spec).repo or "adapter", spec.base_model.name
     recipe = {
         "method": spec.method.value,
         "lora": spec.lora.model_dump(mode="json", by_alias=True),

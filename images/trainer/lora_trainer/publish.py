@@ -19,7 +19,7 @@ from lora_operator.protocol.training import COMMIT_TRAILER, RESULT_FILE, Artifac
 from lora_trainer import hub, log
 from lora_trainer.hub import Denied, Patience
 from lora_trainer.result import Refusal
-from lora_trainer.spec import TrainSpec
+from lora_trainer.spec import TrainSpec, published_to
 
 CARD: Final = "README.md"
 FILES: Final = (CONFIG, WEIGHTS, CARD, RESULT_FILE)
@@ -41,7 +41,7 @@ class Publisher:
     @classmethod
     def of(cls, spec: TrainSpec, *, token: str | None, job_uid: str, patience: Patience) -> Publisher:
         """Return the publisher for a spec's output."""
-        output = spec.output.hub
+        output = published_to(spec)
         return cls(repo=output.repo, private=output.private, job_uid=job_uid, api=HfApi(token=token), patience=patience)
 
     def prepare(self) -> None:

@@ -1,16 +1,16 @@
-"""The training itself: trl's SFTTrainer over the base on this machine, and the adapter saved as an engine wants it."""
+"""The training itself: trl's trainer over the base on this machine, and the adapter saved as an engine wants it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from lora_operator.protocol.training import Reason
-from lora_trainer import data, log, recipe
+from lora_trainer import building, data, log, recipe, tokens
 from lora_trainer.base import BaseModel
 from lora_trainer.data import Data
 from lora_trainer.progress import lines
@@ -31,20 +31,12 @@ class Trained:
     libraries: dict[str, str]
 
 
-def check_extra_args(spec: TrainSpec) -> None:
-    """Check `training.extraArgs` against the SFTConfig that is installed."""
-    if spec.training.extra_args:
-        from trl import SFTConfig
-
-        recipe.check_extra_args(spec.training.extra_args, known={field.name for field in fields(SFTConfig)})
-
-
-def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Trained:
+def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path, start: Path | None = None) -> Trained:
     """Train and save; an accelerator that is too small for it is told as such."""
     import torch
 
     try:
-        return _run(spec, base=base, dataset=dataset, output=output)
+        return _run(spec, base=base, dataset=dataset, output=output, start=start)
     except (torch.OutOfMemoryError, MemoryError) as error:
         message = (
             "out of memory: lower training.perDeviceTrainBatchSize or training.maxLength (and raise "
@@ -53,14 +45,15 @@ def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Tra
         raise Refusal(Reason.OUT_OF_MEMORY, message) from error
 
 
-def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Trained:
-    trainer = _trainer(spec, base=base, dataset=dataset, output=output)
+def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path, start: Path | None) -> Trained:
+    trainer = _trainer(spec, base=base, dataset=dataset, output=output, start=start)
+    initial = building.keep_initial(spec, trainer.model, output)
     trainer.train()
     state = trainer.state
     if state.global_step < state.max_steps:
         # The loop can return early and look well: half an adapter is none.
         raise Preemption(f"the training stopped at step {state.global_step} of {state.max_steps}")
-    folder = _save(trainer.model, output / "adapter", base=base)
+    folder = building.save(trainer.model, output / "adapter", base=base, initial=initial)
     return Trained(
         folder=folder,
         steps=state.global_step,
@@ -69,22 +62,15 @@ def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Tr
     )
 
 
-def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Any:
+def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path, start: Path | None) -> Any:
     import torch
-    from peft import LoraConfig
-    from transformers import AutoTokenizer
     from transformers.trainer_callback import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base.folder)
-    except (OSError, ValueError) as error:
-        message = f"baseModel.name: {base.name} has no tokenizer that transformers can load: {error}"
-        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message) from error
+    tokenizer = tokens.tokenizer(base)
     data.check_template(dataset, tokenizer, spec=spec)
     accelerator, bar = torch.cuda.is_available(), sys.stderr.isatty()
     dtype = dtype_of(spec, accelerator=accelerator)
-    arguments = recipe.sft_arguments(
+    arguments = recipe.arguments(
         spec,
         output_dir=str(output / "state"),
         dtype=dtype,
@@ -96,31 +82,16 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -
     )
     field = "training.extraArgs" if spec.training.extra_args else "training"
     try:
-        args = SFTConfig(**arguments)
+        args = building.config_class(spec)(**arguments)
         field = "training, lora and dataset"  # what the libraries say of parts that don't fit together
-        trainer = SFTTrainer(
-            model=str(base.folder),
-            args=args,
-            train_dataset=dataset.dataset,
-            processing_class=tokenizer,
-            peft_config=LoraConfig(**recipe.lora_arguments(spec)),
-            callbacks=[] if bar else [lines()],
+        parts = building.Parts(
+            args=args, tokenizer=tokenizer, rows=dataset.dataset, start=start, callbacks=[] if bar else [lines()]
         )
+        trainer = building.trainer(spec, base=base, parts=parts, accelerator=accelerator)
     except (ValueError, TypeError) as error:
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: {error}") from error
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, where the last line is the result
     return trainer
-
-
-def _save(model: Any, folder: Path, *, base: BaseModel) -> Path:
-    """Save the adapter alone: no embeddings, no tokenizer, no pickled arguments."""
-    config = model.peft_config[model.active_adapter]
-    config.base_model_name_or_path, config.revision = base.name, base.revision
-    config.target_modules = sorted(config.target_modules)  # peft's set has another order in every process
-    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
-    for path in folder.iterdir():
-        path.chmod(0o644)  # safetensors writes 0600, and an engine may run as another user
-    return folder
 
 
 def _metrics(history: list[dict[str, float]]) -> dict[str, str]:
