@@ -70,17 +70,23 @@ _SPEC_SAYS: Final[Mapping[str, str]] = {
     "hub_token": "output.hub.tokenSecretRef",
     "hub_strategy": "output.hub",
     "hub_revision": "output.hub",
+    "save_strategy": "checkpoint.intervalSeconds",
+    "save_steps": "checkpoint.intervalSeconds",
+    "save_total_limit": "checkpoint.keep",
+    "load_best_model_at_end": "evaluation.keep",
+    "metric_for_best_model": "evaluation.metric",
+    "greater_is_better": "evaluation.better",
+    "eval_strategy": "evaluation.schedule",
+    "eval_steps": "evaluation.schedule",
 }
 
 _PROGRAM_DECIDES: Final[Mapping[str, str]] = {
     "chat_template_path": "it may train lm_head and new tokens as whole modules, which no engine serves beside a base",
     "trust_remote_code": "code that comes with a model is not run",
     "enable_jit_checkpoint": "an interrupted training would look done, and half an adapter be published",
-    "resume_from_checkpoint": "there are no checkpoints to resume from",
-    "save_strategy": "there is no volume for checkpoints",
-    "save_steps": "there is no volume for checkpoints",
-    "load_best_model_at_end": "there is no volume for checkpoints",
-    "eval_strategy": "there is no data set to evaluate on",
+    "resume_from_checkpoint": "the newest complete checkpoint is found without it",
+    "ignore_data_skip": "a training that goes on would see rows again",
+    "save_only_model": "a training could not go on from its checkpoints",
     "disable_tqdm": "the program shows progress itself",
     "use_cpu": "the program trains on the accelerator that it finds",
 }

@@ -9,6 +9,7 @@ from lora_operator.api.dataset import DatasetFormat, RowTemplate
 from lora_operator.api.lora import CONVERTED, InitLoraWeights
 from lora_operator.api.served_lora import ALL_LINEAR
 from lora_operator.api.training import Method
+from lora_trainer import gate
 from lora_trainer.by_hand import TrainLora, TrainSpec
 from lora_trainer.rows import COLUMNS, OPTIONAL_COLUMNS
 
@@ -23,6 +24,14 @@ def faults(spec: TrainSpec) -> Iterator[Fault]:
     yield from _lora(spec.lora)
     yield from _quantised(spec)
     yield from _training(spec)
+    yield from gate.faults(spec.evaluation, converted=spec.lora.init_lora_weights in CONVERTED)
+    yield from _checkpoint(spec)
+
+
+def _checkpoint(spec: TrainSpec) -> Iterator[Fault]:
+    volume = spec.checkpoint.volume if spec.checkpoint is not None else None
+    if volume is not None and volume.claim_name is not None and volume.empty_dir is not None:
+        yield "checkpoint.volume", "give claimName or emptyDir, not both"
 
 
 def _dataset(spec: TrainSpec) -> Iterator[Fault]:

@@ -31,6 +31,7 @@ from lora_operator.api.schema import (
     rules,
 )
 from lora_operator.api.training import BaseModelSource, Method, Output, Training
+from lora_operator.api.training_run import Checkpoint, Evaluation, Parallelism
 from lora_operator.labels import Key
 
 
@@ -89,7 +90,11 @@ def _one_run(schema: dict[str, Any]) -> None:
         "!has(self.output.adapter) || has(self.engineRef)",
         "output.adapter needs engineRef: the LoRAEngine that is to serve the adapter",
     )
-    schema |= rules(served, *_METHODS, *fixed)
+    alone = (
+        "!has(self.parallelism) || !has(self.parallelism.nodes) || self.parallelism.nodes == 1",
+        "parallelism.nodes above 1 is for lora-train under a launcher of its own: a LoRATrainingJob trains on one node",
+    )
+    schema |= rules(served, alone, *_METHODS, *fixed)
 
 
 class JobSpec(Model):
@@ -109,6 +114,12 @@ class JobSpec(Model):
     """quantization keeps the base in 4 bits while the adapter is trained (QLoRA); absent: the base is as it is."""
     training: Training = Training()
     """training is how the adapter is trained."""
+    checkpoint: Checkpoint | None = None
+    """checkpoint lets an interrupted training go on; absent: it starts anew."""
+    evaluation: Evaluation | None = None
+    """evaluation of the adapter on rows that it was not trained on."""
+    parallelism: Parallelism | None = None
+    """parallelism over several processes; absent: one process, or as many as torchrun started."""
     engine_ref: EngineRef | None = None
     """engineRef is the LoRAEngine that must be able to serve the result."""
     output: Output
@@ -183,6 +194,8 @@ class Artifact(Model):
     """sizeBytes of the adapter's files."""
     servable: bool = True
     """servable says whether an engine can load the adapter as it is."""
+    tag: Word | None = None
+    """tag of the commit."""
 
 
 class JobStatus(Model):

@@ -30,8 +30,7 @@ NAME_LIMIT: Final = 63
 FINAL: Final = (
     ExitCode.CONFIG_INVALID,
     ExitCode.DATASET_INVALID,
-    ExitCode.MODEL_UNAVAILABLE,
-    ExitCode.NOT_SERVABLE,
+    ExitCode.GATE_FAILED,
     ExitCode.HUB_UNAUTHORIZED,
     ExitCode.OUT_OF_MEMORY,
     KILLED,

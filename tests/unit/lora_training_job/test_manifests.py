@@ -176,8 +176,8 @@ def test_what_would_end_the_same_way_is_not_tried_again_and_what_the_cluster_end
     ignored, preempted, final = run(job())["spec"]["podFailurePolicy"]["rules"]
 
     assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
-    assert (preempted["action"], preempted["onExitCodes"]["values"]) == ("Ignore", [79])
-    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [64, 65, 66, 70, 77, 78, 137])
+    assert (preempted["action"], preempted["onExitCodes"]["values"]) == ("Ignore", [75])
+    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [64, 65, 76, 77, 78, 137])
 
 
 def test_what_may_change_is_not_frozen() -> None:
