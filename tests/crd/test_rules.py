@@ -8,6 +8,7 @@ import pytest
 
 from lora_operator.api import KINDS
 from support.apiserver import ApiServer, RefusedError
+from support.run_rules import RUN_RULES
 from support.samples import ABSENT, adapter, engine, training_job, varied
 from support.training_rules import TRAINING_RULES
 
@@ -285,8 +286,15 @@ RULES = [
         "serviceAccountName",
         id="job: names",
     ),
-    *(pytest.param(JOB, *rule, id=f"job: {name}") for name, rule in TRAINING_RULES.items()),
-    pytest.param(JOB, {}, {"spec.checkpoint": {}}, 'unknown field "spec.checkpoint"', id="job: no unknown field"),
+    *(pytest.param(JOB, *rule, id=f"job: {name}") for name, rule in {**TRAINING_RULES, **RUN_RULES}.items()),
+    pytest.param(
+        JOB,
+        {"spec.parallelism": {"nodes": 1, "procPerNode": 2}},
+        {"spec.parallelism": {"nodes": 2}},
+        "a LoRATrainingJob trains on one node",
+        id="job: one node",
+    ),
+    pytest.param(JOB, {}, {"spec.queue": {}}, 'unknown field "spec.queue"', id="job: no unknown field"),
 ]
 
 

@@ -27,7 +27,7 @@ from lora_operator.protocol.training import (
     Reason,
     Result,
 )
-from lora_trainer import environment, log, ranks, spec
+from lora_trainer import environment, launch, log, ranks, spec
 from lora_trainer.preemption import Preemption, Preemptions
 from lora_trainer.result import Refusal, exit_code, failed, leave
 
@@ -55,24 +55,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cpu_max=environment.cpu_limit(),
         terminal=sys.stderr.isatty(),
     )
-    result, world = _attempt(options, preemptions)
+    result, world = _attempt(options, preemptions, sys.argv[1:] if arguments is None else arguments)
     if world.first:
         return leave(result, path=options.termination_message)
     return exit_code(result)  # the first process speaks for all
 
 
-def _attempt(options: Options, preemptions: Preemptions) -> tuple[Result, ranks.World]:
+def _attempt(options: Options, preemptions: Preemptions, arguments: Sequence[str]) -> tuple[Result, ranks.World]:
     world, kept = ranks.World(), None
     try:
         trust.extend_from_environment()
         wanted = spec.read(options.spec)
         world = ranks.world(wanted.parallelism, os.environ)
+        if world.launch and not options.publish_only:
+            return launch.run(world.launch, arguments, checkpoint=wanted.checkpoint), world
         from lora_trainer import attempt, hub
 
         patience = replace(hub.patience_from_env(), sleep=preemptions.sleep)
         publish = options.publish and wanted.output.hub is not None
-        if options.publish_only and not publish:
-            raise Refusal(Reason.CONFIG_INVALID, "output.hub: --publish-only needs a repository to publish to")
         place = attempt.Place(spec=options.spec, data=options.data, output=options.output, publish=publish)
         one = attempt.Attempt(
             spec=wanted,

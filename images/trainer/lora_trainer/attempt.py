@@ -71,6 +71,8 @@ def run(attempt: Attempt) -> Result:
 
 def publish_only(attempt: Attempt) -> Result:
     """Publish what an attempt before has trained and saved."""
+    if not attempt.place.publish:
+        raise Refusal(Reason.CONFIG_INVALID, "output.hub: --publish-only needs a repository to publish to")
     result = saved.needed(attempt.place.output).result
     if result.gate is not None:
         gate.refuse(result.gate)

@@ -9,7 +9,7 @@ import yaml
 from lora_operator.api.training_run import Evaluation
 from lora_operator.protocol.training import GateVerdict
 from lora_trainer.lineage import Lineage
-from lora_trainer.spec import TrainSpec
+from lora_trainer.spec import TrainSpec, published_to
 
 
 def render(spec: TrainSpec, run: Lineage) -> str:

@@ -111,13 +111,13 @@ class Publisher:
     def _tagged(self, result: Result) -> Result:
         """Make the tag where it is missing. One that is there stays where it is."""
         found = _artifact_of(result)
-        if not found.tag:
+        if (tag := found.tag) is None:
             return result
-        there = self._tags().get(found.tag)
+        there = self._tags().get(tag)
         if there is None:
-            self._call(lambda: self.api.create_tag(self.repo, tag=found.tag, revision=found.commit, exist_ok=True))
+            self._call(lambda: self.api.create_tag(self.repo, tag=tag, revision=found.commit, exist_ok=True))
         elif there != found.commit:
-            log.say(f"{self.repo} has a tag {found.tag} at {there[:12]} already: it stays there")
+            log.say(f"{self.repo} has a tag {tag} at {there[:12]} already: it stays there")
         return result
 
     def _tags(self) -> dict[str, str]:

@@ -92,7 +92,7 @@ class Artifact(Wire):
     digest: str
     size_bytes: int
     servable: bool = True
-    tag: str = ""
+    tag: str | None = None
 
 
 class GateVerdict(Wire):

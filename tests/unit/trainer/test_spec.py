@@ -13,7 +13,10 @@ from lora_operator.protocol.training import Reason
 from lora_trainer import spec
 from lora_trainer.result import Refusal
 from support import samples
+from support.run_rules import RUN_RULES
 from support.training_rules import TRAINING_RULES
+
+RULES = {**TRAINING_RULES, **RUN_RULES}
 
 MINIMAL: dict[str, Any] = {
     "baseModel": {"name": "acme/tiny"},
@@ -74,7 +77,7 @@ def test_a_wrong_field_is_refused_by_its_name(path: str, value: object, sentence
     assert sentence in str(refused.value)
 
 
-@pytest.mark.parametrize("rule", [pytest.param(rule, id=name) for name, rule in TRAINING_RULES.items()])
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=name) for name, rule in RULES.items()])
 def test_a_spec_by_hand_is_held_to_what_the_apiserver_holds(rule: tuple[dict[str, Any], dict[str, Any], str]) -> None:
     taken, refused, _ = rule
     job = samples.training_job()
