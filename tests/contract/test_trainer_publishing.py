@@ -218,7 +218,7 @@ def test_a_hub_in_trouble_has_its_documented_outcome(
         assert refused.value.reason is trouble.reason
         assert WRITER not in str(refused.value)
         assert commits(api) == before
-    assert any(request.faulted for request in hub.requests())
+    assert any(request.faulted for request in hub.requests)
     said = capfd.readouterr()
     assert WRITER not in said.out + said.err
 

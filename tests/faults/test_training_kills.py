@@ -121,7 +121,7 @@ def test_an_interrupted_training_ends_in_the_same_adapter(
     out, log = process.communicate(timeout=300)
     assert process.returncode == moment.exit_code, out + log
     assert published(hub, repo) == []
-    assert [record for record in hub.requests() if f"/{repo}/commit/" in record.path] == []
+    assert [record for record in hub.requests if f"/{repo}/commit/" in record.path] == []
 
     again = trainer.run(wanted(repo), LORA_TRAINING_JOB_UID=f"uid-{repo}")
     assert (again.exit_code, again.result.reason) == (ExitCode.OK, Reason.PUBLISHED), again.log
@@ -136,7 +136,7 @@ def test_what_is_killed_in_the_upload_is_published_without_training_again(
     hub.forget_requests()
     hub.fault(r"PUT ", delay_seconds=600)
     process = trainer.start(wanted(repo), LORA_TRAINING_JOB_UID=f"uid-{repo}")
-    eventually(lambda: [one for one in hub.requests() if one.method == "PUT"], "the upload of the weights")
+    eventually(lambda: [one for one in hub.requests if one.method == "PUT"], "the upload of the weights")
     process.kill()
     process.communicate(timeout=60)
     hub.clear_faults()
