@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 SETUP := .venv/.set-up
 
-.PHONY: help setup quickstart cluster down lint generate verify test test-quick test-cluster test-e2e test-faults
+.PHONY: help setup quickstart cluster down lint generate verify test test-quick test-cluster test-e2e test-faults bench
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -46,3 +46,5 @@ test-e2e: setup ## Run the tests on real nodes with vLLM and training.
 test-faults: setup ## Run the tests that kill and hang things.
 	@$(PYTEST) tests/faults
 
+bench: setup ## Run the benchmarks (not part of test).
+	@$(PYTEST) tests/bench
