@@ -1,8 +1,9 @@
 """lora-train: one adapter, from a frozen spec to one commit on the Hub. This module is the command line and the ends.
 
-    lora-train --spec spec.yaml                     as in a pod of a LoRATrainingJob
-    lora-train --spec spec.yaml --output out --no-publish
-    lora-train --spec spec.yaml --output out --publish-only
+    lora-train spec.yaml                            as in a pod of a LoRATrainingJob
+    lora-train spec.yaml --check                    all that needs no GPU; nothing is trained
+    lora-train spec.yaml --output out --no-publish
+    lora-train spec.yaml --output out --publish-only
 
 What can be refused is refused early: the spec, then what the engine allows, then the data set, then the permission to
 publish, and only then is a model fetched. Exit codes and the result are `lora_operator.protocol.training`'s.
@@ -27,7 +28,8 @@ from lora_operator.protocol.training import (
     Reason,
     Result,
 )
-from lora_trainer import environment, launch, log, ranks, spec
+from lora_trainer import environment, launch, log, looking, ranks, spec
+from lora_trainer.looking import Look
 from lora_trainer.preemption import Preemption, Preemptions
 from lora_trainer.result import Refusal, exit_code, failed, leave
 
@@ -42,6 +44,7 @@ class Options:
     termination_message: Path
     publish: bool
     publish_only: bool
+    look: Look | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cpu_max=environment.cpu_limit(),
         terminal=sys.stderr.isatty(),
     )
+    if options.look is not None:
+        found = looking.run(options.look, path=options.spec, folder=options.data, settle=trust.extend_from_environment)
+        return 0 if found is None else leave(found, path=options.termination_message)
     result, world = _attempt(options, preemptions, sys.argv[1:] if arguments is None else arguments)
     if world.first:
         return leave(result, path=options.termination_message)
@@ -104,7 +110,11 @@ def _options(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="lora-train", description="Train one LoRA adapter from a LoRATrainingJob's spec and publish it."
     )
-    parser.add_argument("--spec", type=Path, default=Path(SPEC_PATH), help="the spec, as JSON or YAML (%(default)s)")
+    parser.add_argument("spec", type=Path, nargs="?", metavar="SPEC", help=f"the spec, as JSON or YAML ({SPEC_PATH})")
+    parser.add_argument("--spec", type=Path, dest="spec_option", metavar="SPEC", help="the same")
+    looks = parser.add_mutually_exclusive_group()
+    for look, words in looking.WORDS.items():
+        looks.add_argument(f"--{look}", dest="look", action="store_const", const=look, help=words)
     parser.add_argument(
         "--data",
         type=Path,
@@ -130,12 +140,13 @@ def _options(arguments: Sequence[str] | None) -> Options:
     )
     read = parser.parse_args(arguments)
     return Options(
-        spec=read.spec,
+        spec=read.spec or read.spec_option or Path(SPEC_PATH),
         data=read.data,
         output=read.output,
         termination_message=read.termination_message,
         publish=not read.no_publish,
         publish_only=read.publish_only,
+        look=read.look,
     )
 
 

@@ -15,6 +15,7 @@ from lora_operator.protocol.training import TERMINATION_MESSAGE_LIMIT, ExitCode,
 EXIT_CODES: Final[Mapping[Reason, ExitCode]] = {
     Reason.PUBLISHED: ExitCode.OK,
     Reason.TRAINED: ExitCode.OK,
+    Reason.CHECKED: ExitCode.OK,
     Reason.CONFIG_INVALID: ExitCode.CONFIG_INVALID,
     Reason.DATASET_INVALID: ExitCode.DATASET_INVALID,
     Reason.BASE_MODEL_UNAVAILABLE: ExitCode.MODEL_UNAVAILABLE,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lora_operator.api.training import Method
 from lora_operator.protocol.training import Reason
-from lora_trainer import rows
+from lora_trainer import data, log, rows
 from lora_trainer.base import BaseModel
 from lora_trainer.by_hand import TrainSpec
 from lora_trainer.data import Data
@@ -64,7 +64,16 @@ def tokenizer(base: BaseModel) -> Any:
         raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message) from error
 
 
-def check(spec: TrainSpec, data: Data, words: Any) -> Tokens:
+def count_in(spec: TrainSpec, base: BaseModel, rows_of: Data) -> Tokens:
+    """Count, having made sure that the base's chat template can say every row; the log tells."""
+    words = tokenizer(base)
+    data.check_template(rows_of, words, spec=spec)
+    found = check(spec, rows_of, words)
+    log.say(f"data set: {found}")
+    return found
+
+
+def check(spec: TrainSpec, rows_of: Data, words: Any) -> Tokens:
     """Count, and refuse a data set from which nothing would be learnt, or all where only a part was to be.
 
     `words` is the tokenizer.
@@ -72,9 +81,9 @@ def check(spec: TrainSpec, data: Data, words: Any) -> Tokens:
     if words.eos_token is None:
         message = f"baseModel.name: the tokenizer of {spec.base_model.name} has no end-of-text token to learn"
         raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
-    template = _training_template(spec, words, data.dataset[0])
-    found = count(_masks(spec, data, words, template), spec.training.max_length)
-    field = _masking_field(spec, data.dataset[0])
+    template = _training_template(spec, words, rows_of.dataset[0])
+    found = count(_masks(spec, rows_of, words, template), spec.training.max_length)
+    field = _masking_field(spec, rows_of.dataset[0])
     if found.trained == 0:
         cause = f"every row is cut at training.maxLength {spec.training.max_length} before what is to be learnt begins"
         raise Refusal(
@@ -102,10 +111,10 @@ def count(masks: Iterator[Sequence[int]], max_length: int) -> Tokens:
     return Tokens(rows=number, total=total, trained=trained, cut=cut, lost=lost, longest=longest)
 
 
-def _masks(spec: TrainSpec, data: Data, words: Any, template: str | None) -> Iterator[list[int]]:
-    step = max(1, data.rows // SAMPLE)
-    for index in range(0, data.rows, step):
-        row = data.dataset[index]
+def _masks(spec: TrainSpec, rows_of: Data, words: Any, template: str | None) -> Iterator[list[int]]:
+    step = max(1, rows_of.rows // SAMPLE)
+    for index in range(0, rows_of.rows, step):
+        row = rows_of.dataset[index]
         if spec.method is Method.DPO:
             yield from _preference(row, words)
         else:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from lora_operator.adapter import WEIGHTS
 from lora_operator.api.training_run import EvaluationSchedule, Keep
 from lora_operator.protocol.training import GateVerdict, Reason
-from lora_trainer import building, checkpoints, data, evaluating, keeping, log, progress, ranks, recipe, tokens
+from lora_trainer import building, checkpoints, evaluating, keeping, log, progress, ranks, recipe, tokens
 from lora_trainer.base import BaseModel
 from lora_trainer.checkpoints import Checkpoint
 from lora_trainer.data import Data
@@ -74,6 +74,7 @@ def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Train
 
 def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Trained:
     resumed = _newest(spec, where)
+    counted = tokens.count_in(spec, base, dataset)
     trainer = _trainer(spec, base=base, dataset=dataset, where=where)
     _agree(where.world)
     initial = building.keep_initial(spec, trainer.model, where.output) if where.world.first else None
@@ -92,7 +93,7 @@ def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Trai
     return Trained(
         folder=folder,
         steps=state.global_step,
-        metrics=_metrics(state.log_history, measured or {}) | _peak(),
+        metrics=_metrics(state.log_history, measured or {}) | _peak() | counted.metrics(),
         libraries={name: metadata.version(name) for name in LIBRARIES},
         history=state.log_history,
         evaluation=measured,
@@ -163,7 +164,6 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> 
     from transformers.trainer_callback import PrinterCallback
 
     tokenizer = tokens.tokenizer(base)
-    data.check_template(dataset, tokenizer, spec=spec)
     accelerator = torch.cuda.is_available()
     dtype = dtype_of(spec, accelerator=accelerator)
     arguments = recipe.arguments(

@@ -70,6 +70,8 @@ class Reason(StrEnum):
     PUBLISHED = "Published"
     TRAINED = "Trained"
     """By hand, with --no-publish: the adapter is in the output folder."""
+    CHECKED = "Checked"
+    """By hand, with --check: nothing was trained, and nothing was found to be wrong."""
     CONFIG_INVALID = "ConfigInvalid"
     DATASET_INVALID = "DatasetInvalid"
     BASE_MODEL_UNAVAILABLE = "BaseModelUnavailable"
