@@ -77,6 +77,7 @@ def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Trai
     counted = tokens.count_in(spec, base, dataset)
     trainer = _trainer(spec, base=base, dataset=dataset, where=where)
     _agree(where.world)
+    _make_way(spec, where, resumed)
     initial = building.keep_initial(spec, trainer.model, where.output) if where.world.first else None
     _watch(trainer, spec, where=where, resumed=resumed)
     if resumed is not None and resumed.seal.step >= resumed.seal.max_steps:
@@ -103,15 +104,22 @@ def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Trai
 
 
 def _newest(spec: TrainSpec, where: Run) -> Checkpoint | None:
-    """Return the checkpoint to go on from. What lies behind it is removed: it would be mixed with what comes."""
+    """Return the checkpoint to go on from."""
     if spec.checkpoint is None:
         return None
     found = checkpoints.newest(where.checkpoints)
-    if where.world.first:
-        checkpoints.discard_later(where.checkpoints, found.seal.step if found is not None else -1)
     if found is not None:
         log.say(f"going on from the checkpoint of step {found.seal.step} of {found.seal.max_steps}")
     return found
+
+
+def _make_way(spec: TrainSpec, where: Run, resumed: Checkpoint | None) -> None:
+    """Remove what lies behind the checkpoint to go on from: it would be mixed with what comes."""
+    if spec.checkpoint is None:
+        return
+    keeping.together(where.world)  # nobody is still looking for the newest
+    if where.world.first:
+        checkpoints.discard_later(where.checkpoints, resumed.seal.step if resumed is not None else -1)
 
 
 def _steps(trainer: Any, spec: TrainSpec, *, where: Run, resumed: Checkpoint | None) -> Any:
