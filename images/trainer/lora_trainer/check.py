@@ -44,12 +44,11 @@ T = TypeVar("T")
 class Report:
     """What was found so far."""
 
-    say: Callable[[str], object] = sys.stdout.write
     refusals: list[Refusal] = field(default_factory=list)
 
     def line(self, mark: str, words: str) -> None:
         """Say one finding."""
-        self.say(f"{mark:<12} {words}\n")
+        sys.stdout.write(f"{mark:<12} {words}\n")
 
     def step(self, name: str, take: Callable[[], T]) -> T | None:
         """Take one step; None where it was refused or could not be taken."""
@@ -105,7 +104,6 @@ def _config(question: Question, report: Report) -> None:
     """Let trl and transformers read the arguments."""
     spec, device = question.spec, question.machine
     building.check_extra_args(spec)
-    gate.check(spec.evaluation)
     config = building.config_class(spec)
     try:
         config(**effective_arguments(spec, device))
