@@ -81,7 +81,7 @@ def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Trai
     initial = building.keep_initial(spec, trainer.model, where.output) if where.world.first else None
     _watch(trainer, spec, where=where, resumed=resumed)
     if resumed is not None and resumed.seal.step >= resumed.seal.max_steps:
-        state = _take_over(trainer, spec, resumed)
+        state = _take_over(trainer, spec, resumed, first=where.world.first)
     else:
         state = _steps(trainer, spec, where=where, resumed=resumed)
     measured: dict[str, float] | None = None
@@ -136,7 +136,7 @@ def _steps(trainer: Any, spec: TrainSpec, *, where: Run, resumed: Checkpoint | N
     return state
 
 
-def _take_over(trainer: Any, spec: TrainSpec, resumed: Checkpoint) -> Any:
+def _take_over(trainer: Any, spec: TrainSpec, resumed: Checkpoint, *, first: bool) -> Any:
     """Take the weights of a training whose last step was saved: resuming it would make one step too many."""
     from transformers import TrainerState
     from transformers.trainer import TRAINER_STATE_NAME
@@ -144,6 +144,8 @@ def _take_over(trainer: Any, spec: TrainSpec, resumed: Checkpoint) -> Any:
     _load_weights(trainer.model, resumed.folder)
     keeping.check_probe(resumed, keeping.probe(trainer))
     state = TrainerState.load_from_json(str(resumed.folder / TRAINER_STATE_NAME))
+    state.is_world_process_zero = first  # it was saved by the one that is
+    trainer.state = state
     if _keeps_best(spec) and state.best_model_checkpoint:
         _load_weights(trainer.model, resumed.folder.with_name(Path(state.best_model_checkpoint).name))
     return state
