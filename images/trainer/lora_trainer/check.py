@@ -18,7 +18,6 @@ from lora_trainer import (
     building,
     data,
     evaluating,
-    gate,
     memory,
     outline,
     permission,
