@@ -224,8 +224,8 @@ RULES = [
     ),
     pytest.param(
         JOB,
-        {"spec.training.extraArgs": {"max_grad_norm": "0.5", "dataset_num_proc": 2}},
-        {"spec.training.extraArgs": {"max_grad_norm": 0.5}},
+        {"spec.training.extraArgs": {"adam_beta2": "0.95", "dataset_num_proc": 2}},
+        {"spec.training.extraArgs": {"adam_beta2": 0.95}},
         "spec.training.extraArgs",
         id="job: extra arguments are integers or strings",
     ),

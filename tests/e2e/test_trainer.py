@@ -108,7 +108,8 @@ def test_a_data_set_of_conversations_comes_from_the_hub_at_its_commit(trainer: T
         spec(
             dataset=source,
             lora=lora,
-            training=spec()["training"] | {"extraArgs": {"assistant_only_loss": "true", "max_grad_norm": "0.5"}},
+            training=spec()["training"]
+            | {"assistantOnlyLoss": True, "maxGradNorm": "0.5", "extraArgs": {"adam_beta2": "0.95"}},
             output=output(repo),
         )
     )
@@ -137,16 +138,16 @@ FAILURES: Mapping[str, Failure] = {
         "lora.targetModules: acme/tiny has no module 'q_prj'; did you mean q_proj?",
     ),
     "an extra arg that trl does not know": Failure(
-        spec(training={"maxSteps": 1, "extraArgs": {"max_grad_nrom": "1"}}),
+        spec(training={"maxSteps": 1, "extraArgs": {"adam_beta9": "1"}}),
         {},
         ExitCode.CONFIG_INVALID,
-        "training.extraArgs.max_grad_nrom: trl's SFTConfig has no such argument; did you mean max_grad_norm?",
+        "training.extraArgs.adam_beta9: trl's SFTConfig has no such argument; did you mean adam_beta2?",
     ),
     "an extra arg with a wrong value": Failure(
-        spec(training={"maxSteps": 1, "extraArgs": {"optim": "no_such_optimiser"}}),
+        spec(training={"maxSteps": 1, "extraArgs": {"logging_strategy": "sometimes"}}),
         {},
         ExitCode.CONFIG_INVALID,
-        "training.extraArgs: no_such_optimiser is not a valid OptimizerNames",
+        "training.extraArgs: sometimes is not a valid IntervalStrategy",
     ),
     "a rank above the engine's": Failure(
         spec(lora={"r": 64}),

@@ -158,10 +158,15 @@ def _outline(question: Question, model: BaseModel, report: Report) -> outline.Ou
 
 
 def _data(question: Question, report: Report) -> data.Data:
-    rows = data.load(
-        question.spec, folder=question.folder, token=question.identity.dataset_token, patience=question.patience
-    )
-    report.line("ok", f"dataset: {rows.rows} rows of {rows.name}, all of format {question.spec.dataset.format.value}")
+    def load(split: str | None = None) -> data.Data:
+        token = question.identity.dataset_token
+        return data.load(question.spec, folder=question.folder, token=token, patience=question.patience, split=split)
+
+    whole = load()
+    report.line("ok", f"dataset: {whole.rows} rows of {whole.name}, all of format {question.spec.dataset.format.value}")
+    rows, held_out = evaluating.held_out(question.spec, whole, load)
+    if held_out is not None:
+        report.line("ok", f"evaluation: {len(held_out)} rows to evaluate on, {rows.rows} to train on")
     return rows
 
 

@@ -172,6 +172,24 @@ def test_files_lie_where_the_protocol_says() -> None:
     }
 
 
+def test_a_data_set_on_a_claim_is_mounted_to_be_read_where_the_protocol_says() -> None:
+    spec = pod(job(dataset__source={"pvc": {"claimName": "rows", "path": "v3/train.jsonl"}}))
+    [container] = spec["containers"]
+
+    claim = {"claimName": "rows", "readOnly": True}
+    assert {"name": "dataset", "persistentVolumeClaim": claim} in spec["volumes"]
+    assert {"name": "dataset", "mountPath": training.CLAIM_PATH, "readOnly": True} in container["volumeMounts"]
+
+
+def test_an_adapter_to_go_on_from_is_pinned_and_its_token_named() -> None:
+    start = {"hub": {"repo": "acme/first", "revision": "main", "tokenSecretRef": {"name": "first", "key": "token"}}}
+    one = job(lora__initFrom=start)
+    pins = dataclasses.replace(PINS, adapter_revision="c" * 40)
+
+    assert frozen_spec(one, None, pins)["lora"]["initFrom"]["hub"]["revision"] == "c" * 40
+    assert env(one)[training.ENV_ADAPTER_TOKEN] == {"secretKeyRef": {"name": "first", "key": "token"}}
+
+
 def test_checkpoints_lie_on_the_claim_under_the_job_s_uid() -> None:
     spec = pod(job(checkpoint={"volume": {"claimName": "kept"}, "gracePeriodSeconds": 300}))
     [container] = spec["containers"]
