@@ -36,7 +36,11 @@ def specs(ground: Ground) -> dict[str, dict[str, Any]]:
         "pissa": ground.spec(lora={"initLoraWeights": "Pissa"}),
         "olora": ground.spec(lora={"initLoraWeights": "Olora", "useRslora": True}),
         "qlora": ground.spec(quantization={"bnb4bitQuantType": "NF4"}),
-        "double": ground.spec(quantization={"bnb4bitUseDoubleQuant": True}, training={"optim": "PagedAdamw32bit"}),
+        "double": ground.spec(
+            baseModel={"dtype": "BFloat16"},
+            quantization={"bnb4bitUseDoubleQuant": True, "bnb4bitComputeDtype": "BFloat16"},
+            training={"optim": "PagedAdamw32bit"},
+        ),
         "patterns": ground.spec(
             lora={"rankPattern": {"q_proj": 4}, "alphaPattern": {"q_proj": 32}, "excludeModules": ["down_proj"]}
         ),

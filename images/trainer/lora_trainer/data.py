@@ -44,6 +44,8 @@ def load(spec: TrainSpec, *, folder: Path, token: str | None, patience: Patience
     source = spec.dataset.source
     if source.hub is not None:
         data = _from_hub(spec, source.hub, split=split or spec.dataset.split, token=token, patience=patience)
+    elif split is not None:
+        raise Refusal(Reason.CONFIG_INVALID, "evaluation.split: needs dataset.source.hub: a file has no splits")
     else:
         data = _from_files(spec, *_place(spec, folder=folder, patience=patience))
     log.say(f"data set: {data.rows} rows of {data.name} at {data.revision[:19]}")

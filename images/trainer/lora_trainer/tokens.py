@@ -112,7 +112,7 @@ def count(masks: Iterator[Sequence[int]], max_length: int) -> Tokens:
 
 
 def _masks(spec: TrainSpec, rows_of: Data, words: Any, template: str | None) -> Iterator[list[int]]:
-    step = max(1, rows_of.rows // SAMPLE)
+    step = -(-rows_of.rows // SAMPLE)
     for index in range(0, rows_of.rows, step):
         row = rows_of.dataset[index]
         if spec.method is Method.DPO:

@@ -176,7 +176,7 @@ class Resolved(Model):
     base_revision: Word | None = None
     """baseRevision is the base model's commit."""
     dataset_revision: Word | None = None
-    """datasetRevision is the data set's commit, or the digest of the ConfigMap's value."""
+    """datasetRevision is the data set's commit or its file's digest; of a volume only the published result has it."""
     image: Annotated[str, Field(max_length=512)] | None = None
     """image of the trainer."""
 
