@@ -1,4 +1,4 @@
-"""Ten kills at random moments of one training, which is run again each time: the adapter is that of a training let be."""
+"""Ten kills at random moments of one training, run again each time: the adapter is that of a training let be."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def hub() -> Iterator[hubserver.Hub]:
 
 @pytest.mark.timeout(1200)
 def test_a_training_that_is_killed_ten_times_ends_as_one_that_was_let_be(hub: hubserver.Hub, tmp_path: Path) -> None:
-    seed = int(os.environ.get("KILLS_SEED") or random.randrange(1 << 32))
+    seed = int(os.environ.get("KILLS_SEED") or random.randrange(1 << 32))  # noqa: S311 - chooses moments, keeps no secret
     print(f"KILLS_SEED={seed}")
-    moments = random.Random(seed)
+    moments = random.Random(seed)  # noqa: S311
     wanted = training.spec(
         lora={"r": 8, "loraAlpha": 16, "loraDropout": "0.1"},
         training=training.spec()["training"] | {"maxSteps": STEPS, "loggingSteps": 1},

@@ -190,6 +190,7 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> 
     field = "training.extraArgs" if spec.training.extra_args else "training"
     try:
         args = building.config_class(spec)(**(arguments | evaluating.arguments(spec)))
+        _check_trackers(args.report_to)
         field = "training, lora and dataset"  # what the libraries say of parts that don't fit together
         parts = building.Parts(
             args=args, tokenizer=tokenizer, rows=dataset.dataset, held_out=where.held_out, start=where.start
@@ -199,6 +200,15 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> 
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: {error}") from error
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, where the last line is the result
     return trainer
+
+
+def _check_trackers(asked: Sequence[str]) -> None:
+    """Name a tracker that is not installed: transformers would say so with an error of any other kind."""
+    from transformers.integrations import get_available_reporting_integrations
+
+    missing = sorted(set(asked) - set(get_available_reporting_integrations()))
+    if missing:
+        raise ValueError(f"report_to: {', '.join(missing)} is not installed in the trainer's environment")
 
 
 def _watch(trainer: Any, spec: TrainSpec, *, where: Run, resumed: Checkpoint | None) -> None:
