@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from huggingface_hub import HfApi
@@ -25,7 +26,7 @@ RESULT = Result(
 )
 
 
-def publisher(hub: Hub, *, token: str = WRITER, job_uid: str = "uid-1") -> Publisher:
+def publisher(hub: Hub, *, token: str = WRITER, job_uid: str = "uid-1", tag: str | None = None) -> Publisher:
     clock = [0.0]
 
     def sleep(seconds: float) -> None:
@@ -35,6 +36,7 @@ def publisher(hub: Hub, *, token: str = WRITER, job_uid: str = "uid-1") -> Publi
         repo=REPO,
         private=True,
         job_uid=job_uid,
+        tag=tag,
         api=HfApi(endpoint=hub.url, token=token),
         patience=Patience(seconds=60, clock=lambda: clock[0], sleep=sleep),
     )
@@ -45,6 +47,7 @@ def adapter(tmp_path: Path) -> Path:
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
     (tmp_path / "README.md").write_text("---\nbase_model: acme/tiny\n---\n")
+    (tmp_path / "loss.svg").write_text("<svg/>")
     return tmp_path
 
 
@@ -61,7 +64,7 @@ def test_the_adapter_is_one_commit_that_carries_the_jobs_uid(hub: Hub, api: HfAp
     [newest] = [commit for commit in api.list_repo_commits(REPO) if commit.commit_id not in before]
     assert newest.commit_id == published.artifact.commit
     assert newest.message.splitlines()[-1] == f"{COMMIT_TRAILER}: uid-1"
-    names = {"adapter_config.json", "adapter_model.safetensors", "README.md", "training_result.json"}
+    names = {"adapter_config.json", "adapter_model.safetensors", "README.md", "loss.svg", "training_result.json"}
     assert names <= set(api.list_repo_files(REPO, revision=newest.commit_id))
     assert api.model_info(REPO).private
 
@@ -129,3 +132,101 @@ def test_weights_that_another_adapter_left_go_with_the_same_commit(hub: Hub, api
     assert not set(stale) & set(files)
     assert "notes.md" in files
     assert len(commits(api)) == len(before) + 1
+
+
+def tags(api: HfApi) -> dict[str, str]:
+    return {tag.name: tag.target_commit for tag in api.list_repo_refs(REPO).tags}
+
+
+def test_the_commit_is_tagged_by_the_adapter_s_digest_or_as_asked_for(hub: Hub, api: HfApi, adapter: Path) -> None:
+    mine = publisher(hub)
+    mine.prepare()
+    published = mine.publish(adapter, RESULT)
+    assert published.artifact is not None
+    assert published.artifact.tag == f"lora-{'0' * 12}"
+    assert tags(api) == {f"lora-{'0' * 12}": published.artifact.commit}
+    named = publisher(hub, job_uid="uid-2", tag="v2").publish(adapter, RESULT)
+    assert named.artifact is not None
+    assert tags(api)["v2"] == named.artifact.commit
+
+
+def test_a_tag_that_is_missing_is_made_again(hub: Hub, api: HfApi, adapter: Path) -> None:
+    mine = publisher(hub)
+    mine.prepare()
+    mine.publish(adapter, RESULT)
+    before = tags(api)
+    [name] = before
+    api.delete_tag(REPO, tag=name)
+    assert publisher(hub).earlier() is not None
+    assert tags(api) == before
+
+
+def test_a_tag_is_never_moved(hub: Hub, api: HfApi, adapter: Path) -> None:
+    first = publisher(hub, tag="v1")
+    first.prepare()
+    first.publish(adapter, RESULT)
+    before = tags(api)
+    with pytest.raises(Refusal) as refused:
+        publisher(hub, job_uid="uid-2", tag="v1").prepare()
+    assert refused.value.reason is Reason.CONFIG_INVALID
+    assert str(refused.value).startswith("output.hub.tag: acme/adapter has a tag v1 already")
+    (adapter / "adapter_model.safetensors").write_bytes(b"others")
+    publisher(hub, job_uid="uid-2", tag="v1").publish(adapter, RESULT)  # somebody was faster
+    assert tags(api) == before
+
+
+class Trouble(NamedTuple):
+    """Which request fails how, and how publishing ends: None where it gets through."""
+
+    match: str
+    fault: dict[str, Any]
+    reason: Reason | None
+
+
+COMMIT = r"POST /api/models/acme/adapter/commit/"
+FAULTS = [
+    pytest.param(Trouble(COMMIT, {"status": 503, "times": 3}, None), id="503 for a while"),
+    pytest.param(Trouble(COMMIT, {"status": 503, "times": -1}, Reason.HUB_UNAVAILABLE), id="503 for good"),
+    pytest.param(Trouble(COMMIT, {"status": 401, "times": -1}, Reason.HUB_UNAUTHORIZED), id="401"),
+    pytest.param(Trouble(COMMIT, {"status": 403, "times": -1}, Reason.HUB_UNAUTHORIZED), id="403"),
+    pytest.param(Trouble(COMMIT, {"status": 429, "headers": {"Retry-After": "20"}}, None), id="429, and told when"),
+    pytest.param(Trouble(COMMIT, {"status": 412}, None), id="a commit that met another"),
+    pytest.param(Trouble(COMMIT, {"cut_after_bytes": 0}, None), id="the connection cut after the commit"),
+    pytest.param(Trouble(r"PUT ", {"cut_after_bytes": 0}, None), id="the connection cut in the upload"),
+    pytest.param(
+        Trouble(r"POST /api/models/acme/adapter/tag/", {"status": 503, "times": 2}, None), id="503 for the tag"
+    ),
+]
+
+
+@pytest.mark.parametrize("trouble", FAULTS)
+def test_a_hub_in_trouble_has_its_documented_outcome(
+    trouble: Trouble, hub: Hub, api: HfApi, adapter: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = publisher(hub)
+    mine.prepare()
+    before = commits(api)
+    hub.fault(trouble.match, **trouble.fault)
+    if trouble.reason is None:
+        published = mine.publish(adapter, RESULT)
+        assert published.artifact is not None
+        assert commits(api) == [published.artifact.commit, *before]
+        assert list(tags(api).values()) == [published.artifact.commit]
+    else:
+        with pytest.raises(Refusal) as refused:
+            mine.publish(adapter, RESULT)
+        assert refused.value.reason is trouble.reason
+        assert WRITER not in str(refused.value)
+        assert commits(api) == before
+    assert any(request.faulted for request in hub.requests)
+    said = capfd.readouterr()
+    assert WRITER not in said.out + said.err
+
+
+def test_a_hub_that_says_when_to_come_again_is_not_asked_before(hub: Hub, api: HfApi, adapter: Path) -> None:
+    mine = publisher(hub)
+    mine.prepare()
+    hub.fault(COMMIT, status=429, headers={"Retry-After": "20"})
+    began = mine.patience.clock()
+    mine.publish(adapter, RESULT)
+    assert mine.patience.clock() - began >= 20

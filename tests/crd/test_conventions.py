@@ -19,6 +19,9 @@ BOOLEANS = {
     "packing": "trl's own",
     "gradientCheckpointing": "trl's own",
     "useRslora": "peft's own",
+    "assistantOnlyLoss": "trl's own",
+    "completionOnlyLoss": "trl's own",
+    "bnb4bitUseDoubleQuant": "bitsandbytes' own",
 }
 
 Schema = dict[str, Any]

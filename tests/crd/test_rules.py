@@ -8,7 +8,9 @@ import pytest
 
 from lora_operator.api import KINDS
 from support.apiserver import ApiServer, RefusedError
+from support.run_rules import RUN_RULES
 from support.samples import ABSENT, adapter, engine, training_job, varied
+from support.training_rules import TRAINING_RULES
 
 NAMESPACE = "crd-tests"
 
@@ -162,15 +164,14 @@ RULES = [
         JOB,
         {"spec.dataset.source": {"hub": {"repo": "acme/support", "config": "en", "tokenSecretRef": TOKEN}}},
         {"spec.dataset.source": {"hub": {"repo": "acme/support"}, "configMapRef": {"name": "a", "key": "b"}}},
-        "exactly one of hub and configMapRef",
+        "exactly one of hub, configMapRef, pvc and url",
         id="job: not two data sets",
     ),
-    pytest.param(JOB, {}, {"spec.dataset.source": {}}, "exactly one of hub and configMapRef", id="job: a data set"),
+    pytest.param(JOB, {}, {"spec.dataset.source": {}}, "exactly one of hub, configMapRef, pvc", id="job: a data set"),
     pytest.param(
-        JOB, {"spec.dataset.format": "Text"}, {"spec.dataset.format": "Alpaca"}, "spec.dataset.format", id="job: format"
+        JOB, {"spec.dataset.format": "Dolly"}, {"spec.dataset.format": "ShareGpt"}, "dataset.format", id="job: format"
     ),
     pytest.param(JOB, {}, {"spec.dataset.format": ABSENT}, "spec.dataset.format", id="job: a format is needed"),
-    pytest.param(JOB, {"spec.method": "SFT"}, {"spec.method": "DPO"}, "spec.method", id="job: method"),
     pytest.param(JOB, {"spec.lora.r": 512}, {"spec.lora.r": 513}, "spec.lora.r", id="job: rank"),
     pytest.param(
         JOB,
@@ -193,7 +194,6 @@ RULES = [
         "spec.lora.bias",
         id="job: no biases",
     ),
-    pytest.param(JOB, {}, {"spec.lora.initLoraWeights": "Pissa"}, "initLoraWeights", id="job: servable weights only"),
     pytest.param(
         JOB,
         {"spec.training": {"maxSteps": 30}},
@@ -224,8 +224,8 @@ RULES = [
     ),
     pytest.param(
         JOB,
-        {"spec.training.extraArgs": {"max_grad_norm": "0.5", "dataset_num_proc": 2}},
-        {"spec.training.extraArgs": {"max_grad_norm": 0.5}},
+        {"spec.training.extraArgs": {"adam_beta2": "0.95", "dataset_num_proc": 2}},
+        {"spec.training.extraArgs": {"adam_beta2": 0.95}},
         "spec.training.extraArgs",
         id="job: extra arguments are integers or strings",
     ),
@@ -286,7 +286,15 @@ RULES = [
         "serviceAccountName",
         id="job: names",
     ),
-    pytest.param(JOB, {}, {"spec.checkpoint": {}}, 'unknown field "spec.checkpoint"', id="job: no unknown field"),
+    *(pytest.param(JOB, *rule, id=f"job: {name}") for name, rule in {**TRAINING_RULES, **RUN_RULES}.items()),
+    pytest.param(
+        JOB,
+        {"spec.parallelism": {"nodes": 1, "procPerNode": 2}},
+        {"spec.parallelism": {"nodes": 2}},
+        "a LoRATrainingJob trains on one node",
+        id="job: one node",
+    ),
+    pytest.param(JOB, {}, {"spec.queue": {}}, 'unknown field "spec.queue"', id="job: no unknown field"),
 ]
 
 

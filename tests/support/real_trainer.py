@@ -74,6 +74,8 @@ class Ended:
     result: Result
     termination_message: str
     log: str
+    readings: Sequence[Mapping[str, Any]] = ()
+    """The lines of JSON before it."""
 
 
 @dataclass(kw_only=True)
@@ -84,18 +86,29 @@ class Trainer:
     hub: Hub
     environ: dict[str, str] = field(default_factory=dict)
 
-    def start(self, wanted: Mapping[str, Any], *, data: str | None = None, **environ: str) -> subprocess.Popen[str]:
-        """Start an attempt on this spec; `data` is what the ConfigMap's key holds."""
+    def start(
+        self,
+        wanted: Mapping[str, Any],
+        *,
+        data: str | None = None,
+        options: Sequence[str] = (),
+        before: str = "",
+        **environ: str,
+    ) -> subprocess.Popen[str]:
+        """Start an attempt on this spec; `data` is what the ConfigMap's key holds, `before` runs in its process."""
         (self.folder / "spec.json").write_text(json.dumps(wanted))
         (self.folder / "data").mkdir(exist_ok=True)
         (self.folder / "data" / "train.jsonl").write_text(jsonl(PROMPTS) if data is None else data)
         self._message.write_text("")
+        binaries = engine.REPOSITORY / ".local/engine/bin"
+        program = f"{before}\nimport sys\nfrom lora_trainer.__main__ import main\nsys.exit(main())"
         command = [
-            str(engine.REPOSITORY / ".local/engine/bin/lora-train"),
+            *([str(binaries / "python"), "-c", program] if before else [str(binaries / "lora-train")]),
             *("--spec", str(self.folder / "spec.json")),
             *("--data", str(self.folder / "data")),
             *("--output", str(self.folder / "output")),
             *("--termination-message", str(self._message)),
+            *options,
         ]
         return subprocess.Popen(  # the caller waits for it, or ends it
             command, env=self._environ(environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -111,11 +124,16 @@ class Trainer:
         result = read_result(message)
         assert result is not None, f"no termination message; exit code {process.returncode}\n{err}"
         assert out.splitlines()[-1] == message
-        return Ended(exit_code=process.returncode, result=result, termination_message=message, log=err)
+        readings = [json.loads(line) for line in out.splitlines()[:-1] if line.startswith('{"type":')]
+        return Ended(
+            exit_code=process.returncode, result=result, termination_message=message, log=err, readings=readings
+        )
 
-    def run(self, wanted: Mapping[str, Any], *, data: str | None = None, **environ: str) -> Ended:
+    def run(
+        self, wanted: Mapping[str, Any], *, data: str | None = None, options: Sequence[str] = (), **environ: str
+    ) -> Ended:
         """Run an attempt to its end."""
-        return self.ended(self.start(wanted, data=data, **environ))
+        return self.ended(self.start(wanted, data=data, options=options, **environ))
 
     @property
     def _message(self) -> Path:

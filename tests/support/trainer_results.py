@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lora_operator.api.training import DatasetFormat
+from lora_operator.api.dataset import DatasetFormat
 from lora_operator.protocol.training import ExitCode
 
 

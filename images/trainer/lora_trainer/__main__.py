@@ -1,7 +1,9 @@
-"""lora-train: one adapter, from a frozen spec to one commit on the Hub. This module is the order of the steps.
+"""lora-train: one adapter, from a frozen spec to one commit on the Hub. This module is the command line and the ends.
 
-    lora-train --spec spec.yaml                     as in a pod of a LoRATrainingJob
-    lora-train --spec spec.yaml --output out --no-publish
+    lora-train spec.yaml                            as in a pod of a LoRATrainingJob
+    lora-train spec.yaml --check                    all that needs no GPU; nothing is trained
+    lora-train spec.yaml --output out --no-publish
+    lora-train spec.yaml --output out --publish-only
 
 What can be refused is refused early: the spec, then what the engine allows, then the data set, then the permission to
 publish, and only then is a model fetched. Exit codes and the result are `lora_operator.protocol.training`'s.
@@ -11,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
 from lora_operator import trust
 from lora_operator.protocol.training import (
@@ -28,9 +28,10 @@ from lora_operator.protocol.training import (
     Reason,
     Result,
 )
-from lora_trainer import environment, log, spec
-from lora_trainer.result import Preemption, Refusal, failed, leave
-from lora_trainer.spec import Identity, TrainSpec
+from lora_trainer import environment, launch, log, looking, ranks, spec
+from lora_trainer.looking import Look
+from lora_trainer.preemption import Preemption, Preemptions
+from lora_trainer.result import Refusal, exit_code, failed, leave
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,79 +43,78 @@ class Options:
     output: Path
     termination_message: Path
     publish: bool
+    publish_only: bool
+    look: Look | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one attempt and return its exit code."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, _preempted)
+    preemptions = Preemptions()
+    preemptions.listen()
     environment.settle(
         os.environ,
         processors=environment.processors(),
         cpu_max=environment.cpu_limit(),
         terminal=sys.stderr.isatty(),
     )
-    return leave(_attempt(options), path=options.termination_message)
+    if options.look is not None:
+        found = looking.run(options.look, path=options.spec, folder=options.data, settle=trust.extend_from_environment)
+        return 0 if found is None else leave(found, path=options.termination_message)
+    result, world = _attempt(options, preemptions, sys.argv[1:] if arguments is None else arguments)
+    if world.first:
+        return leave(result, path=options.termination_message)
+    return exit_code(result)  # the first process speaks for all
 
 
-def _attempt(options: Options) -> Result:
+def _attempt(options: Options, preemptions: Preemptions, arguments: Sequence[str]) -> tuple[Result, ranks.World]:
+    world, kept = ranks.World(), None
     try:
         trust.extend_from_environment()
-        return train(spec.read(options.spec), spec.identity_from_env(), options)
+        wanted = spec.read(options.spec)
+        world = ranks.world(wanted.parallelism, os.environ)
+        if world.launch and not options.publish_only:
+            return launch.run(world.launch, arguments, checkpoint=wanted.checkpoint), world
+        from lora_trainer import attempt, hub
+
+        patience = replace(hub.patience_from_env(), sleep=preemptions.sleep)
+        publish = options.publish and wanted.output.hub is not None
+        place = attempt.Place(spec=options.spec, data=options.data, output=options.output, publish=publish)
+        one = attempt.Attempt(
+            spec=wanted,
+            identity=spec.identity_from_env(),
+            place=place,
+            patience=patience,
+            preemptions=preemptions,
+            world=world,
+        )
+        try:
+            return attempt.publish_only(one) if options.publish_only else attempt.run(one), world
+        except Preemption:
+            kept = attempt.kept_step(one)
+            raise
     except Refusal as refusal:
         log.say(f"{refusal.reason}: {refusal}")
-        return failed(refusal.reason, str(refusal))
+        return failed(refusal.reason, str(refusal)), world
     except Preemption as preemption:
-        log.say(f"{Reason.PREEMPTED}: {preemption}")
-        return failed(Reason.PREEMPTED, f"{preemption}; nothing was published")
+        tail = "nothing was published" if kept is None else f"step {kept} is kept, and nothing was published"
+        log.say(f"{Reason.PREEMPTED}: {preemption}; {tail}")
+        return failed(Reason.PREEMPTED, f"{preemption}; {tail}", checkpoint_step=kept), world
     except Exception as error:  # noqa: BLE001 - the last resort: whatever it was, the operator gets a result
         traceback.print_exc()
-        return failed(Reason.TRAINING_FAILED, f"{type(error).__name__}: {error}; the trainer's log has the traceback")
-
-
-def train(wanted: TrainSpec, identity: Identity, options: Options) -> Result:
-    """Take the steps from a spec to a Result. The imports come as late as the steps: a bad spec is told in a moment."""
-    from lora_trainer import base, card, data, hub, publish, recipe, servable
-    from lora_trainer import train as training
-
-    patience = hub.patience_from_env()
-    publisher = publish.Publisher.of(wanted, token=identity.output_token, job_uid=identity.job_uid, patience=patience)
-    if options.publish and (earlier := publisher.earlier()):
-        return earlier
-    revision = base.resolve(wanted, token=identity.base_token, patience=patience)
-    servable.check_config(wanted, recipe.lora_arguments(wanted))
-    dataset = data.load(wanted, folder=options.data, token=identity.dataset_token, patience=patience)
-    training.check_extra_args(wanted)
-    if options.publish:
-        publisher.prepare()
-    model = base.fetch(wanted, revision=revision, token=identity.base_token, patience=patience)
-    shapes = base.shapes(model)
-    servable.check_targets(wanted, shapes)
-
-    trained = training.run(wanted, base=model, dataset=dataset, output=options.output)
-    # From here on the work is done: a SIGTERM must not throw it away between the commit and the result.
-    signal.signal(signal.SIGTERM, _finishing)
-    verdict = servable.check_adapter(wanted, trained.folder, shapes)
-    text = card.render(wanted, card.lineage(trained, dataset=dataset, base_revision=revision, job_uid=identity.job_uid))
-    (trained.folder / publish.CARD).write_text(text, encoding="utf-8")
-    result = Result(
-        reason=Reason.PUBLISHED if options.publish else Reason.TRAINED,
-        message=f"{trained.steps} steps, loss {trained.metrics.get('loss', 'unknown')}",
-        artifact=publish.artifact(publisher.repo, verdict),
-        base_revision=revision,
-        dataset_revision=dataset.revision,
-        steps=trained.steps,
-        metrics=trained.metrics,
-    )
-    log.say(f"trained: {result.message}")
-    return publisher.publish(trained.folder, result) if options.publish else result
+        message = f"{type(error).__name__}: {error}; the trainer's log has the traceback"
+        return failed(Reason.TRAINING_FAILED, message), world
 
 
 def _options(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="lora-train", description="Train one LoRA adapter from a LoRATrainingJob's spec and publish it."
     )
-    parser.add_argument("--spec", type=Path, default=Path(SPEC_PATH), help="the spec, as JSON or YAML (%(default)s)")
+    parser.add_argument("spec", type=Path, nargs="?", metavar="SPEC", help=f"the spec, as JSON or YAML ({SPEC_PATH})")
+    parser.add_argument("--spec", type=Path, dest="spec_option", metavar="SPEC", help="the same")
+    looks = parser.add_mutually_exclusive_group()
+    for look, words in looking.WORDS.items():
+        looks.add_argument(f"--{look}", dest="look", action="store_const", const=look, help=words)
     parser.add_argument(
         "--data",
         type=Path,
@@ -125,9 +125,13 @@ def _options(arguments: Sequence[str] | None) -> Options:
         "--output",
         type=Path,
         default=Path(WORK_PATH),
-        help="where the adapter is written before it is published (%(default)s)",
+        help="where checkpoints lie, and the adapter before it is published (%(default)s)",
     )
-    parser.add_argument("--no-publish", action="store_true", help="leave the adapter in OUTPUT/adapter")
+    publishing = parser.add_mutually_exclusive_group()
+    publishing.add_argument("--no-publish", action="store_true", help="leave the adapter in OUTPUT/adapter")
+    publishing.add_argument(
+        "--publish-only", action="store_true", help="publish the adapter that is in OUTPUT/adapter, and train nothing"
+    )
     parser.add_argument(
         "--termination-message",
         type=Path,
@@ -136,20 +140,14 @@ def _options(arguments: Sequence[str] | None) -> Options:
     )
     read = parser.parse_args(arguments)
     return Options(
-        spec=read.spec,
+        spec=read.spec or read.spec_option or Path(SPEC_PATH),
         data=read.data,
         output=read.output,
         termination_message=read.termination_message,
         publish=not read.no_publish,
+        publish_only=read.publish_only,
+        look=read.look,
     )
-
-
-def _preempted(_signal: int, _frame: FrameType | None) -> None:
-    raise Preemption("SIGTERM")
-
-
-def _finishing(_signal: int, _frame: FrameType | None) -> None:
-    log.say("SIGTERM: the training is done; publishing it first")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ from huggingface_hub.errors import GatedRepoError
 
 from lora_operator.adapter import Base, base_from_directory
 from lora_operator.protocol.training import Reason
-from lora_trainer import hub, log
+from lora_trainer import files, hub, log
 from lora_trainer.hub import Denied, Patience
 from lora_trainer.result import Refusal
 from lora_trainer.spec import TrainSpec
 
-FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
+WEIGHTS: Final = "*.safetensors"
+FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", WEIGHTS)
 """Config, tokenizer and weights. No pickles, and no code: neither would be loaded."""
 NOT_FILES: Final = ("*/*", "consolidated*.safetensors")
 """Other frameworks' copies of the same weights."""
@@ -32,8 +33,10 @@ class BaseModel:
 
 
 def resolve(spec: TrainSpec, *, token: str | None, patience: Patience) -> str:
-    """Return the commit that baseModel.revision means now."""
+    """Return the commit that baseModel.revision means now; of a folder, the digest of its config.json."""
     base = spec.base_model
+    if base.path is not None:
+        return files.digest([_here(base.path) / "config.json"])
     api = HfApi(token=token)
     info = hub.call(
         lambda: api.model_info(base.name, revision=base.revision),
@@ -46,26 +49,43 @@ def resolve(spec: TrainSpec, *, token: str | None, patience: Patience) -> str:
     return info.sha
 
 
-def fetch(spec: TrainSpec, *, revision: str, token: str | None, patience: Patience) -> BaseModel:
-    """Bring the base's files here, at this commit."""
+def fetch(spec: TrainSpec, *, revision: str, token: str | None, patience: Patience, weights: bool = True) -> BaseModel:
+    """Bring the base's files here, at this commit; `weights` tells whether they are needed too."""
     name = spec.base_model.name
+    if spec.base_model.path is not None:
+        return _complete(BaseModel(name=name, revision=revision, folder=_here(spec.base_model.path)), weights=weights)
     api = HfApi(token=token)
     log.say(f"base model: {name} at {revision[:12]}")
     folder = hub.call(
         lambda: api.snapshot_download(
-            name, revision=revision, allow_patterns=list(FILES), ignore_patterns=list(NOT_FILES)
+            name,
+            revision=revision,
+            allow_patterns=[pattern for pattern in FILES if weights or pattern != WEIGHTS],
+            ignore_patterns=list(NOT_FILES),
         ),
         what=f"baseModel {name}",
         patience=patience,
         denied=lambda denied: _unavailable(spec, denied),
     )
-    if not (Path(folder) / "config.json").is_file():
-        message = f"baseModel.name: {name} has no config.json: it is no model that transformers can load"
+    return _complete(BaseModel(name=name, revision=revision, folder=Path(folder)), weights=weights)
+
+
+def _here(path: str) -> Path:
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        message = f"baseModel.path: {path} is no folder with a config.json: it is no model that transformers can load"
         raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
-    if not any(Path(folder).glob("*.safetensors")):
-        message = f"baseModel.name: {name} has no safetensors weights; pickles are not loaded"
+    return folder
+
+
+def _complete(base: BaseModel, *, weights: bool) -> BaseModel:
+    if not (base.folder / "config.json").is_file():
+        message = f"baseModel.name: {base.name} has no config.json: it is no model that transformers can load"
         raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
-    return BaseModel(name=name, revision=revision, folder=Path(folder))
+    if weights and not any(base.folder.glob(WEIGHTS)):
+        message = f"baseModel.name: {base.name} has no safetensors weights; pickles are not loaded"
+        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
+    return base
 
 
 def shapes(base: BaseModel) -> Base | None:

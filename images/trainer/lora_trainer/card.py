@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import yaml
 
-from lora_trainer.data import Data
-from lora_trainer.spec import TrainSpec
-from lora_trainer.train import Trained
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lineage:
-    """What the spec's names stood for in this run, and what came out."""
-
-    base_revision: str
-    dataset_name: str
-    dataset_revision: str
-    dataset_on_hub: bool
-    dataset_rows: int
-    steps: int
-    metrics: Mapping[str, str]
-    job_uid: str
-    libraries: Mapping[str, str]
-
-
-def lineage(trained: Trained, *, dataset: Data, base_revision: str, job_uid: str) -> Lineage:
-    """Return what this run's parts say."""
-    return Lineage(
-        base_revision=base_revision,
-        dataset_name=dataset.name,
-        dataset_revision=dataset.revision,
-        dataset_on_hub=dataset.on_hub,
-        dataset_rows=dataset.rows,
-        steps=trained.steps,
-        metrics=trained.metrics,
-        job_uid=job_uid,
-        libraries=trained.libraries,
-    )
+from lora_operator.api.training_run import Evaluation
+from lora_operator.protocol.training import GateVerdict
+from lora_trainer.lineage import Lineage
+from lora_trainer.spec import TrainSpec, published_to
 
 
 def render(spec: TrainSpec, run: Lineage) -> str:
@@ -61,7 +31,7 @@ def _front_matter(spec: TrainSpec, run: Lineage) -> str:
 
 
 def _body(spec: TrainSpec, run: Lineage) -> str:
-    repo, base = spec.output.hub.repo, spec.base_model.name
+    repo, base = published_to(spec).repo or "adapter", spec.base_model.name
     recipe = {
         "method": spec.method.value,
         "lora": spec.lora.model_dump(mode="json", by_alias=True),
@@ -74,8 +44,10 @@ def _body(spec: TrainSpec, run: Lineage) -> str:
         _table(
             {
                 "base model": f"{base} at `{run.base_revision}`",
+                "its fingerprint": f"`{run.base_fingerprint}` (sha256 of the weights' headers and the config)",
                 "data set": f"{run.dataset_name} at `{run.dataset_revision}`, {run.dataset_rows} rows, "
                 f"format {spec.dataset.format.value}",
+                "fingerprint of the rows": f"`{run.dataset_fingerprint}`",
                 "training job": f"`{run.job_uid}`" if run.job_uid else "by hand",
                 "libraries": ", ".join(f"{name} {version}" for name, version in run.libraries.items()),
             }
@@ -83,11 +55,44 @@ def _body(spec: TrainSpec, run: Lineage) -> str:
         "## Recipe",
         f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False)}```",
         "## Result",
-        _table({"optimiser steps": str(run.steps), **run.metrics}),
+        _table({"optimiser steps": str(run.steps), **_passed_on(run), **run.metrics}),
+        "![loss by optimiser step](loss.svg)",
+        *_evaluation(spec.evaluation, run.evaluation, run.gate),
         "## Serving it",
+        "With vLLM:",
         f"```\nvllm serve {base} --enable-lora --max-lora-rank {_slot(spec.lora.r)} --lora-modules adapter={repo}\n```",
+        "With lora-operator, on a LoRAEngine of this base:",
+        f"```yaml\n{yaml.safe_dump(_adapter(repo, base), sort_keys=False)}```",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _passed_on(run: Lineage) -> dict[str, str]:
+    told = {"processes": str(run.world_size)} if run.world_size > 1 else {}
+    return told | ({"resumed from step": str(run.resumed_from_step)} if run.resumed_from_step else {})
+
+
+def _evaluation(wanted: Evaluation | None, measured: Mapping[str, str], verdict: GateVerdict | None) -> list[str]:
+    """Return the section about the rows that were not trained on."""
+    if wanted is None or not measured:
+        return []
+    rows = f"split {wanted.split}" if wanted.split is not None else f"{wanted.fraction} of the rows, held back"
+    section = ["## Evaluation", f"On {rows}.", _table(measured)]
+    if verdict is not None:
+        words = f"{verdict.metric} {verdict.value}, the limit of {verdict.against} is {verdict.limit or 'none'}"
+        section.append(f"Gate: {'passed' if verdict.passed else 'not passed'} ({words}).")
+    return section
+
+
+def _adapter(repo: str, base: str) -> dict[str, object]:
+    spec = {"source": {"hub": {"repo": repo}}, "baseModel": base, "engineRef": {"name": "<your LoRAEngine>"}}
+    name = repo.rpartition("/")[2].lower().replace("_", "-")
+    return {
+        "apiVersion": "lora-operator.io/v1alpha1",
+        "kind": "LoRAAdapter",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
 
 
 def _table(values: Mapping[str, str]) -> str:

@@ -1,25 +1,31 @@
-"""The data set: from the Hub at a pinned commit or from the file beside the spec, every row checked, before any model.
+"""The data set: from the Hub at a pinned commit, a file, a volume or a web server; every row checked, before any model.
 
 Only the columns of its format go on: what else a data set holds can't change how it is understood.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError
 
-from lora_operator.api.meta import KeyRef
-from lora_operator.api.training import HubDataset
-from lora_operator.protocol.training import Reason
-from lora_trainer import files, hub, log, rows
+from lora_operator.api.dataset import DatasetFormat, HubDataset
+from lora_operator.protocol.training import CLAIM_PATH, Reason
+from lora_trainer import download, files, hub, log, rows, shaping
 from lora_trainer.hub import Denied, Patience
 from lora_trainer.result import Refusal
 from lora_trainer.spec import TrainSpec
+
+AS_THEY_ARE: Final = (
+    DatasetFormat.MESSAGES,
+    DatasetFormat.PROMPT_COMPLETION,
+    DatasetFormat.TEXT,
+    DatasetFormat.PREFERENCE,
+)
+"""Formats whose columns are trl's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,36 +39,57 @@ class Data:
     on_hub: bool
 
 
-def load(spec: TrainSpec, *, folder: Path, token: str | None, patience: Patience) -> Data:
-    """Return the data set, or refuse it by row and column."""
+def load(spec: TrainSpec, *, folder: Path, token: str | None, patience: Patience, split: str | None = None) -> Data:
+    """Return the data set, or refuse it by row and column. `split` names another split of a data set of the Hub."""
     source = spec.dataset.source
     if source.hub is not None:
-        data = _from_hub(spec, source.hub, token=token, patience=patience)
-    elif source.config_map_ref is not None:
-        data = _from_file(spec, source.config_map_ref, folder=folder)
+        data = _from_hub(spec, source.hub, split=split or spec.dataset.split, token=token, patience=patience)
+    elif split is not None:
+        raise Refusal(Reason.CONFIG_INVALID, "evaluation.split: needs dataset.source.hub: a file has no splits")
     else:
-        raise Refusal(Reason.CONFIG_INVALID, "dataset.source: give hub or configMapRef")
+        data = _from_files(spec, *_place(spec, folder=folder, patience=patience))
     log.say(f"data set: {data.rows} rows of {data.name} at {data.revision[:19]}")
     return data
 
 
-def _from_file(spec: TrainSpec, ref: KeyRef, *, folder: Path) -> Data:
-    path = folder / ref.key
-    read = files.read(path, field="dataset.source.configMapRef.key")
-    count = rows.check(read, data_format=spec.dataset.format)
+def _place(spec: TrainSpec, *, folder: Path, patience: Patience) -> tuple[Path, str]:
+    """Return where the rows lie, and the field that says so."""
+    source = spec.dataset.source
+    if source.config_map_ref is not None:
+        return folder / source.config_map_ref.key, "dataset.source.configMapRef.key"
+    if source.path is not None:
+        return Path(source.path), "dataset.source.path"
+    if source.pvc is not None:
+        return Path(CLAIM_PATH) / source.pvc.path, "dataset.source.pvc.path"
+    if source.url is not None:
+        return download.fetch(source.url, _cache(), patience=patience), "dataset.source.url.uri"
+    raise Refusal(Reason.CONFIG_INVALID, "dataset.source: give hub, configMapRef, pvc, url or path")
+
+
+def _cache() -> Path:
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(HF_HOME) / "lora-train"
+
+
+def _from_files(spec: TrainSpec, path: Path, field: str) -> Data:
+    paths = files.within(path, field=field)
+    rename = shaping.named(spec.dataset.column_map)
+    read = [rename(row) for file in paths for row in files.read(file, field=field)]
+    kept = read[: spec.dataset.max_samples]
+    count = rows.check(kept, data_format=spec.dataset.format, columns=_template_columns(spec))
     # Every row is of the format: the heavy import comes only now.
     import datasets
 
-    wanted = _wanted(spec, {column for row in read for column in row})
+    shape = shaping.shaper(spec.dataset, {column for row in kept for column in row})
     try:
-        dataset = datasets.Dataset.from_list([{column: row.get(column) for column in wanted} for row in read])
+        dataset = datasets.Dataset.from_list([shape(row) for row in kept])
     except (ValueError, TypeError) as error:  # pyarrow's: one column, two types
         raise Refusal(Reason.DATASET_INVALID, f"data set: the rows of {path.name} differ in type: {error}") from error
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return Data(dataset=dataset, revision=digest, rows=count, name=path.name, on_hub=False)
+    return Data(dataset=dataset, revision=files.digest(paths), rows=count, name=path.name, on_hub=False)
 
 
-def _from_hub(spec: TrainSpec, source: HubDataset, *, token: str | None, patience: Patience) -> Data:
+def _from_hub(spec: TrainSpec, source: HubDataset, *, split: str, token: str | None, patience: Patience) -> Data:
     api = HfApi(token=token)
     what = f"data set {source.repo}"
     info = hub.call(
@@ -78,26 +105,43 @@ def _from_hub(spec: TrainSpec, source: HubDataset, *, token: str | None, patienc
 
     try:
         dataset = hub.call(
-            lambda: datasets.load_dataset(
-                source.repo, source.config, split=spec.dataset.split, revision=revision, token=token
-            ),
+            lambda: datasets.load_dataset(source.repo, source.config, split=split, revision=revision, token=token),
             what=what,
             patience=patience,
             denied=lambda denied: _unavailable(source, denied),
         )
     except (datasets.exceptions.DatasetsError, ValueError, FileNotFoundError) as error:
         raise Refusal(Reason.DATASET_INVALID, f"dataset.source.hub: {source.repo}: {_first_words(error)}") from error
+    if spec.dataset.max_samples is not None and len(dataset) > spec.dataset.max_samples:
+        dataset = dataset.select(range(spec.dataset.max_samples))
+    dataset = _shaped(dataset, spec)
+    return Data(dataset=dataset, revision=revision, rows=len(dataset), name=source.repo, on_hub=True)
+
+
+def _shaped(dataset: Any, spec: TrainSpec) -> Any:
+    data_format, columns = spec.dataset.format, _template_columns(spec)
+    rename = shaping.named(spec.dataset.column_map)
+    have = set(rename(dict.fromkeys(dataset.column_names)))
     if len(dataset) > 0:
-        rows.check_columns(dataset.column_names, data_format=spec.dataset.format)
-        dataset = dataset.select_columns(_wanted(spec, set(dataset.column_names)))
-    count = rows.check(dataset, data_format=spec.dataset.format)
-    return Data(dataset=dataset, revision=revision, rows=count, name=source.repo, on_hub=True)
+        rows.check_columns(have, data_format=data_format, columns=columns)
+    rows.check((rename(row) for row in dataset), data_format=data_format, columns=columns)
+    shape = shaping.shaper(spec.dataset, have)
+    made = set(shape(rename(dataset[0])))
+    theirs = [name for name in dataset.column_names if name not in made]
+    if not spec.dataset.column_map and spec.dataset.format in AS_THEY_ARE:
+        return dataset.remove_columns(theirs)
+    return dataset.map(lambda row: shape(rename(row)), remove_columns=theirs)
+
+
+def _template_columns(spec: TrainSpec) -> tuple[str, ...]:
+    template = spec.dataset.template
+    return shaping.columns_of(template) if template is not None else ()
 
 
 def check_template(data: Data, tokenizer: Any, *, spec: TrainSpec) -> None:
     """Refuse a conversation that the base model's chat template can't say."""
     data_format = spec.dataset.format
-    if not rows.conversational(data.dataset[0], data_format=data_format):
+    if not rows.conversational(data.dataset[0]):
         return
     if tokenizer.chat_template is None:
         message = (
@@ -113,11 +157,6 @@ def check_template(data: Data, tokenizer: Any, *, spec: TrainSpec) -> None:
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             message = f"data set row {number}: the chat template of {spec.base_model.name} refuses it: {error}"
             raise Refusal(Reason.DATASET_INVALID, message) from error
-
-
-def _wanted(spec: TrainSpec, have: set[str]) -> list[str]:
-    needed, optional = rows.COLUMNS[spec.dataset.format], rows.OPTIONAL_COLUMNS[spec.dataset.format]
-    return [*needed, *(column for column in optional if column in have)]
 
 
 def _unavailable(source: HubDataset, denied: Denied) -> Refusal:

@@ -6,6 +6,7 @@ no Xet) and proxies are read by the libraries themselves, CA bundles by `lora_op
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -25,6 +26,8 @@ def settle(environ: MutableMapping[str, str], *, processors: int, cpu_max: str, 
     environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     environ.setdefault("DATASETS_VERBOSITY", "error")
+    # On a CPU it warns, whenever it is imported, that a kernel which nobody asked for is not there.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if not terminal:
         environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

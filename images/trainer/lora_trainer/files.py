@@ -1,14 +1,14 @@
-"""Reads a data set that came as one file, beside the spec: jsonl, json or csv.
+"""Reads a data set that came as a file, or as a folder of files: jsonl, json, csv or parquet.
 
-By the standard library and not by `datasets`: the file is small (a ConfigMap holds 1 MiB), and a broken line can be
-named.
+Text by the standard library and not by `datasets`: a broken line can be named.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,12 +24,38 @@ def read(path: Path, *, field: str) -> list[Row]:
         known = ", ".join(_READERS)
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: {path.name!r} ends in none of {known}")
     try:
+        if reader is _parquet:
+            return _parquet(str(path), path.name)
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: there is no file {path.name!r} in {path.parent}") from error
     except UnicodeDecodeError as error:
         raise Refusal(Reason.DATASET_INVALID, f"{field}: {path.name} is not UTF-8 text: {error.reason}") from error
     return reader(text, path.name)
+
+
+def within(path: Path, *, field: str) -> list[Path]:
+    """Return the file itself, or the files of a folder that hold rows, sorted by name."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in _READERS and file.is_file())
+    if not found:
+        raise Refusal(Reason.CONFIG_INVALID, f"{field}: no file in {path.name} ends in {', '.join(_READERS)}")
+    return found
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """Return the digest of a file; of several, that of the lines `<sha256>  <name>` as sha256sum prints them."""
+    sums = [(_sha256(path), path.name) for path in paths]
+    if len(sums) == 1:
+        return f"sha256:{sums[0][0]}"
+    lines = "".join(f"{value}  {name}\n" for value, name in sums)
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _jsonl(text: str, name: str) -> list[Row]:
@@ -65,6 +91,16 @@ def _csv(text: str, name: str) -> list[Row]:
     return [dict(zip(header, line, strict=True)) for line in body]
 
 
+def _parquet(path: str, name: str) -> list[Row]:
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        rows: list[Row] = parquet.read_table(path).to_pylist()
+    except ArrowInvalid as error:
+        raise Refusal(Reason.DATASET_INVALID, f"data set: {name} is no parquet file: {error}") from error
+    return rows
+
+
 def _parsed(text: str, *, where: str) -> object:
     try:
         value: object = json.loads(text)
@@ -85,4 +121,5 @@ _READERS: Final[Mapping[str, Callable[[str, str], list[Row]]]] = {
     ".ndjson": _jsonl,
     ".json": _json,
     ".csv": _csv,
+    ".parquet": _parquet,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -70,6 +70,7 @@ def call(
     what: str,
     patience: Patience,
     denied: Callable[[Denied], Refusal],
+    also_passing: Collection[int] = (),
 ) -> T:
     """Call `function` until it answers, the Hub refuses (`denied` makes the Refusal), or patience ends."""
     deadline = patience.clock() + patience.seconds
@@ -81,6 +82,8 @@ def call(
             raise denied(Denied(status=0, words=str(error), kind=type(error))) from error
         except (httpx2.HTTPError, OSError, RuntimeError) as error:
             trouble = _trouble(error)
+            if isinstance(trouble, Denied) and trouble.status in also_passing:
+                trouble = _Passing(words=trouble.words)
             if isinstance(trouble, Denied):
                 raise denied(trouble) from error
             wait = max(trouble.retry_after, min(2.0**attempt, LONGEST_WAIT_SECONDS) * patience.jitter())

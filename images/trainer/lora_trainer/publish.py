@@ -6,7 +6,7 @@ trains nothing and publishes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,11 +19,14 @@ from lora_operator.protocol.training import COMMIT_TRAILER, RESULT_FILE, Artifac
 from lora_trainer import hub, log
 from lora_trainer.hub import Denied, Patience
 from lora_trainer.result import Refusal
-from lora_trainer.spec import TrainSpec
+from lora_trainer.spec import TrainSpec, published_to
 
 CARD: Final = "README.md"
-FILES: Final = (CONFIG, WEIGHTS, CARD, RESULT_FILE)
+CURVE: Final = "loss.svg"
+FILES: Final = (CONFIG, WEIGHTS, CARD, CURVE, RESULT_FILE)
 LOOK_BACK_COMMITS: Final = 50
+CONFLICTS: Final = (409, 412)
+"""How the Hub answers a commit that met another one: it is looked again, and tried again."""
 
 T = TypeVar("T")
 
@@ -35,20 +38,35 @@ class Publisher:
     repo: str
     private: bool
     job_uid: str
+    tag: str | None = None
+    """None: by the adapter's digest."""
     api: HfApi
     patience: Patience
 
     @classmethod
     def of(cls, spec: TrainSpec, *, token: str | None, job_uid: str, patience: Patience) -> Publisher:
         """Return the publisher for a spec's output."""
-        output = spec.output.hub
-        return cls(repo=output.repo, private=output.private, job_uid=job_uid, api=HfApi(token=token), patience=patience)
+        output = published_to(spec)
+        return cls(
+            repo=output.repo,
+            private=output.private,
+            job_uid=job_uid,
+            tag=output.tag,
+            api=HfApi(token=token),
+            patience=patience,
+        )
 
     def prepare(self) -> None:
         """Make sure, before anything is trained, that the repository is there and this token may write to it."""
         if not self._exists():
             self._call(lambda: self.api.create_repo(self.repo, private=self.private, exist_ok=True))
         self._call(lambda: self.api.auth_check(self.repo, write=True))
+        if self.tag is not None and (commit := self._tags().get(self.tag)) is not None:
+            raise Refusal(
+                Reason.CONFIG_INVALID,
+                f"output.hub.tag: {self.repo} has a tag {self.tag} already, at {commit[:12]}; a tag is never moved: "
+                "choose another",
+            )
 
     def earlier(self) -> Result | None:
         """Return what this job published before, in another attempt; None where it has not."""
@@ -58,14 +76,16 @@ class Publisher:
         trailer = _trailer(self.job_uid)
         for commit in commits[:LOOK_BACK_COMMITS]:
             if trailer in commit.message.splitlines():
-                return self._result_at(commit.commit_id)
+                found = self._result_at(commit.commit_id)
+                return self._tagged(found)
         return None
 
     def publish(self, folder: Path, result: Result) -> Result:
-        """Commit the adapter's files in one go and return the Result with the commit in it."""
+        """Commit the adapter's files in one go, tag the commit, and return the Result with both in it."""
+        result = self._with_tag(result)
         (folder / RESULT_FILE).write_text(result.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
         log.say(f"publishing to {self.repo}")
-        return self._call(lambda: self._commit_once(folder, result))
+        return self._tagged(self._call(lambda: self._commit_once(folder, result), also_passing=CONFLICTS))
 
     def _commit_once(self, folder: Path, result: Result) -> Result:
         # After a 5xx nobody knows whether the commit before was made: look before making another.
@@ -83,6 +103,26 @@ class Publisher:
         )
         return _with_commit(result, commit.oid)
 
+    def _with_tag(self, result: Result) -> Result:
+        found = _artifact_of(result)
+        tag = self.tag or f"lora-{found.digest.removeprefix('sha256:')[:12]}"
+        return result.model_copy(update={"artifact": found.model_copy(update={"tag": tag})})
+
+    def _tagged(self, result: Result) -> Result:
+        """Make the tag where it is missing. One that is there stays where it is."""
+        found = _artifact_of(result)
+        if (tag := found.tag) is None:
+            return result
+        there = self._tags().get(tag)
+        if there is None:
+            self._call(lambda: self.api.create_tag(self.repo, tag=tag, revision=found.commit, exist_ok=True))
+        elif there != found.commit:
+            log.say(f"{self.repo} has a tag {tag} at {there[:12]} already: it stays there")
+        return result
+
+    def _tags(self) -> dict[str, str]:
+        return {tag.name: tag.target_commit for tag in self._call(lambda: self.api.list_repo_refs(self.repo)).tags}
+
     def _exists(self) -> bool:
         return self._call(lambda: self.api.repo_exists(self.repo))
 
@@ -94,8 +134,14 @@ class Publisher:
         log.say(f"published before, in {self.repo} at {commit[:12]}")
         return _with_commit(result, commit)
 
-    def _call(self, function: Callable[[], T]) -> T:
-        return hub.call(function, what=f"output.hub {self.repo}", patience=self.patience, denied=self._unauthorized)
+    def _call(self, function: Callable[[], T], *, also_passing: Collection[int] = ()) -> T:
+        return hub.call(
+            function,
+            what=f"output.hub {self.repo}",
+            patience=self.patience,
+            denied=self._unauthorized,
+            also_passing=also_passing,
+        )
 
     def _unauthorized(self, denied: Denied) -> Refusal:
         return Refusal(
@@ -119,10 +165,14 @@ def artifact(repo: str, verdict: Verdict) -> Artifact:
 
 
 def _with_commit(result: Result, commit: str) -> Result:
-    found = result.artifact
-    if found is None:
-        raise ValueError("a result without an artifact can't be published")
+    found = _artifact_of(result)
     return result.model_copy(update={"artifact": found.model_copy(update={"commit": commit})})
+
+
+def _artifact_of(result: Result) -> Artifact:
+    if result.artifact is None:
+        raise ValueError("a result without an artifact can't be published")
+    return result.artifact
 
 
 def _trailer(job_uid: str) -> str:

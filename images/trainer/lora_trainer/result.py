@@ -1,4 +1,4 @@
-"""How an attempt ends: a Refusal or a Preemption on the way, and one Result at the end.
+"""How an attempt ends: a Refusal on the way, or not, and one Result at the end.
 
 The Result is the container's termination message and the last line of stdout; its reason decides the exit code.
 """
@@ -15,6 +15,7 @@ from lora_operator.protocol.training import TERMINATION_MESSAGE_LIMIT, ExitCode,
 EXIT_CODES: Final[Mapping[Reason, ExitCode]] = {
     Reason.PUBLISHED: ExitCode.OK,
     Reason.TRAINED: ExitCode.OK,
+    Reason.CHECKED: ExitCode.OK,
     Reason.CONFIG_INVALID: ExitCode.CONFIG_INVALID,
     Reason.DATASET_INVALID: ExitCode.DATASET_INVALID,
     Reason.BASE_MODEL_UNAVAILABLE: ExitCode.MODEL_UNAVAILABLE,
@@ -23,6 +24,7 @@ EXIT_CODES: Final[Mapping[Reason, ExitCode]] = {
     Reason.HUB_UNAUTHORIZED: ExitCode.HUB_UNAUTHORIZED,
     Reason.OUT_OF_MEMORY: ExitCode.OUT_OF_MEMORY,
     Reason.PREEMPTED: ExitCode.PREEMPTED,
+    Reason.GATE_FAILED: ExitCode.GATE_FAILED,
     Reason.TRAINING_FAILED: ExitCode.FAILED,
 }
 MESSAGE_LIMIT: Final = 1024
@@ -36,13 +38,16 @@ class Refusal(Exception):  # noqa: N818 - it is what the program says, not a def
         self.reason = reason
 
 
-class Preemption(BaseException):
-    """SIGTERM before the end. Not an Exception, so that no library on the way takes it for a failure of its own."""
+def failed(reason: Reason, message: str, *, checkpoint_step: int | None = None) -> Result:
+    """Return the Result of an attempt that published nothing, and the step from which another goes on."""
+    return Result(reason=reason, message=_cut(message), checkpoint_step=checkpoint_step)
 
 
-def failed(reason: Reason, message: str) -> Result:
-    """Return the Result of an attempt that published nothing."""
-    return Result(reason=reason, message=_cut(message))
+def exit_code(result: Result) -> ExitCode:
+    """Return the exit code: a preemption that lost everything is a failure like others, and counts as one."""
+    if result.reason is Reason.PREEMPTED and result.checkpoint_step is None:
+        return ExitCode.FAILED
+    return EXIT_CODES[result.reason]
 
 
 def termination_message(result: Result) -> str:
@@ -67,7 +72,7 @@ def leave(result: Result, *, path: Path) -> ExitCode:
         path.write_text(text, encoding="utf-8")
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-    return EXIT_CODES[result.reason]
+    return exit_code(result)
 
 
 def _json(result: Result) -> str:

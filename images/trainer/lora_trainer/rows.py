@@ -5,10 +5,10 @@ Pure: rows come in as mappings, wherever they were read; what is wrong goes out 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from lora_operator.api.training import DatasetFormat
+from lora_operator.api.dataset import DatasetFormat
 from lora_operator.protocol.training import Reason
 from lora_trainer.result import Refusal
 
@@ -18,21 +18,33 @@ COLUMNS: Final[Mapping[DatasetFormat, tuple[str, ...]]] = {
     DatasetFormat.MESSAGES: ("messages",),
     DatasetFormat.PROMPT_COMPLETION: ("prompt", "completion"),
     DatasetFormat.TEXT: ("text",),
+    DatasetFormat.PREFERENCE: ("chosen", "rejected"),
+    DatasetFormat.ALPACA: ("instruction", "output"),
+    DatasetFormat.DOLLY: ("instruction", "response"),
+    DatasetFormat.TEMPLATE: (),
 }
 OPTIONAL_COLUMNS: Final[Mapping[DatasetFormat, tuple[str, ...]]] = {
     DatasetFormat.MESSAGES: ("tools",),
     DatasetFormat.PROMPT_COMPLETION: ("tools",),
     DatasetFormat.TEXT: (),
+    DatasetFormat.PREFERENCE: ("prompt", "tools"),
+    DatasetFormat.ALPACA: ("input",),
+    DatasetFormat.DOLLY: ("context",),
+    DatasetFormat.TEMPLATE: (),
 }
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 
 
-def check(rows: Iterable[Row], *, data_format: DatasetFormat) -> int:
-    """Return how many rows there are; refuse an empty data set and the first row that is not of the format."""
+def check(rows: Iterable[Row], *, data_format: DatasetFormat, columns: Sequence[str] = ()) -> int:
+    """Return how many rows there are; refuse an empty data set and the first row that is not of the format.
+
+    `columns` are those that format Template stands on.
+    """
     number = 0
+    needed = columns or COLUMNS[data_format]
     fault_of = _FAULTS[data_format]
     for number, row in enumerate(rows, start=1):
-        fault = _missing(row, data_format) or fault_of(row)
+        fault = _missing(row, needed) or _not_scalar(row, columns) or fault_of(row)
         if fault:
             raise Refusal(
                 Reason.DATASET_INVALID,
@@ -43,34 +55,42 @@ def check(rows: Iterable[Row], *, data_format: DatasetFormat) -> int:
     return number
 
 
-def check_columns(columns: Iterable[str], *, data_format: DatasetFormat) -> None:
+def check_columns(have: Iterable[str], *, data_format: DatasetFormat, columns: Sequence[str] = ()) -> None:
     """Refuse a data set that lacks a column, before any row is read."""
-    have = list(columns)
-    for column in COLUMNS[data_format]:
-        if column not in have:
+    found = sorted(have)
+    for column in columns or COLUMNS[data_format]:
+        if column not in found:
             raise Refusal(
                 Reason.DATASET_INVALID,
-                f"data set has no column {column!r}, its columns are {', '.join(sorted(have)) or 'none'}; "
+                f"data set has no column {column!r}, its columns are {', '.join(found) or 'none'}; "
                 f"dataset.format is {data_format.value}, {_expected(data_format)}",
             )
 
 
-def conversational(row: Row, *, data_format: DatasetFormat) -> bool:
-    """Tell whether the row needs the base model's chat template."""
-    return data_format is DatasetFormat.MESSAGES or isinstance(row.get("prompt"), list)
+def conversational(row: Row) -> bool:
+    """Tell whether a row, as trl gets it, needs the base model's chat template."""
+    return any(isinstance(row.get(column), list) for column in ("messages", "prompt", "chosen"))
 
 
 def conversation(row: Row) -> list[object]:
-    """Return all messages of a conversational row, in order."""
-    parts = [row["messages"]] if "messages" in row else [row.get("prompt"), row.get("completion")]
+    """Return all messages of a conversational row, in order; of two answers the chosen one's."""
+    columns = ("messages",) if "messages" in row else ("prompt", "completion", "chosen")
+    parts = (row.get(column) for column in columns)
     return [message for part in parts if isinstance(part, list) for message in part]
 
 
-def _missing(row: Row, data_format: DatasetFormat) -> str | None:
-    for column in COLUMNS[data_format]:
+def _missing(row: Row, needed: Sequence[str]) -> str | None:
+    for column in needed:
         if row.get(column) is None:
             others = ", ".join(sorted(key for key, value in row.items() if value is not None)) or "none"
             return f"no column {column!r}, its columns are {others}"
+    return None
+
+
+def _not_scalar(row: Row, columns: Sequence[str]) -> str | None:
+    for column in columns:
+        if not isinstance(row[column], str | int | float):
+            return f"column {column!r} is {_kind(row[column])}, not a string or a number"
     return None
 
 
@@ -79,18 +99,44 @@ def _expected(data_format: DatasetFormat) -> str:
         DatasetFormat.MESSAGES: 'which wants {"messages": [{"role": "user", "content": "..."}, ...]}',
         DatasetFormat.PROMPT_COMPLETION: 'which wants {"prompt": "...", "completion": "..."}',
         DatasetFormat.TEXT: 'which wants {"text": "..."}',
+        DatasetFormat.PREFERENCE: 'which wants {"prompt": "...", "chosen": "...", "rejected": "..."}',
+        DatasetFormat.ALPACA: 'which wants {"instruction": "...", "input": "...", "output": "..."}',
+        DatasetFormat.DOLLY: 'which wants {"instruction": "...", "context": "...", "response": "..."}',
+        DatasetFormat.TEMPLATE: "which wants every column that dataset.template names",
     }[data_format]
-
-
-def _text_fault(row: Row) -> str | None:
-    return _string_fault("text", row["text"])
 
 
 def _prompt_completion_fault(row: Row) -> str | None:
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, list) or isinstance(completion, list):
         return _conversation_fault("prompt", prompt) or _conversation_fault("completion", completion)
-    return _string_fault("prompt", prompt) or _string_fault("completion", completion)
+    return _strings_fault("prompt", "completion")(row)
+
+
+def _preference_fault(row: Row) -> str | None:
+    prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
+    if chosen == rejected:
+        return "columns 'chosen' and 'rejected' are the same: nothing is preferred"
+    if isinstance(chosen, list) or isinstance(rejected, list):
+        given = None if prompt is None else _conversation_fault("prompt", prompt)
+        return given or _conversation_fault("chosen", chosen) or _conversation_fault("rejected", rejected)
+    if prompt is None:
+        return "no column 'prompt': answers that are strings need it"
+    return _strings_fault("prompt", "chosen", "rejected")(row)
+
+
+def _strings_fault(*columns: str) -> Callable[[Row], str | None]:
+    return lambda row: next((fault for column in columns if (fault := _string_fault(column, row[column]))), None)
+
+
+def _optional_string(column: str, fault_of: Callable[[Row], str | None]) -> Callable[[Row], str | None]:
+    def fault(row: Row) -> str | None:
+        value = row.get(column)
+        if value is not None and not isinstance(value, str):
+            return f"column {column!r} is {_kind(value)}, not a string"
+        return fault_of(row)
+
+    return fault
 
 
 def _messages_fault(row: Row) -> str | None:
@@ -143,5 +189,9 @@ def _kind(value: object) -> str:
 _FAULTS: Final[Mapping[DatasetFormat, Callable[[Row], str | None]]] = {
     DatasetFormat.MESSAGES: _messages_fault,
     DatasetFormat.PROMPT_COMPLETION: _prompt_completion_fault,
-    DatasetFormat.TEXT: _text_fault,
+    DatasetFormat.TEXT: _strings_fault("text"),
+    DatasetFormat.PREFERENCE: _preference_fault,
+    DatasetFormat.ALPACA: _optional_string("input", _strings_fault("instruction", "output")),
+    DatasetFormat.DOLLY: _optional_string("context", _strings_fault("instruction", "response")),
+    DatasetFormat.TEMPLATE: lambda _: None,
 }

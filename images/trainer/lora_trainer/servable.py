@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from lora_operator.adapter import Base, EngineLimits, Verdict, from_config, inspect, open_directory
+from lora_operator.api.served_lora import served_config
 from lora_operator.protocol.training import Reason
 from lora_trainer import log
 from lora_trainer.result import Refusal
@@ -19,16 +20,22 @@ from lora_trainer.spec import ALL_LINEAR, Engine, TrainSpec, suggestion
 _DEVICES: Final[dict[str, Literal["cpu", "cuda"]]] = {"cpu": "cpu", "cuda": "cuda"}
 
 
-def check_config(spec: TrainSpec, arguments: dict[str, Any]) -> None:
-    """Refuse, before anything is downloaded, what the engine would refuse. `arguments` are LoraConfig's."""
-    config = json.dumps({"peft_type": "LORA", **arguments}).encode()
-    verdict = inspect(from_config(config), None, _limits(spec.engine), base_name=spec.base_model.name)
+def check_config(spec: TrainSpec, start: Path | None = None) -> None:
+    """Refuse, before anything is trained, what the engine would refuse of the result: by the config that it will have.
+
+    `start` is the folder of the adapter to go on from, whose shape the result has.
+    """
+    config = json.dumps(served_config(spec.lora)).encode()
+    adapter = from_config(config) if start is None else open_directory(start)
+    verdict = inspect(adapter, None, _limits(spec.engine), base_name=None if start else spec.base_model.name)
+    if start is not None and verdict.compatible == "False":
+        raise Refusal(Reason.NOT_SERVABLE, f"lora.initFrom: {verdict.message()}")
     _refuse(verdict, engine=_engine(spec))
 
 
 def check_targets(spec: TrainSpec, base: Base | None) -> None:
     """Refuse a target module that the base does not have: peft passes over it as long as another one matches."""
-    if base is None or spec.lora.target_modules == (ALL_LINEAR,):
+    if base is None or spec.lora.target_modules == (ALL_LINEAR,) or spec.lora.init_from is not None:
         return
     ends = sorted({name.rpartition(".")[2] for name in base.modules})
     for target in spec.lora.target_modules:

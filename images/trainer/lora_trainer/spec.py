@@ -10,41 +10,37 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from lora_operator.api.lora_training_job import JobSpec
-from lora_operator.api.schema import Model
-from lora_operator.api.training import Dtype
+from lora_operator.api.dtype import Dtype
+from lora_operator.api.served_lora import ALL_LINEAR
 from lora_operator.protocol.training import (
+    ENV_ADAPTER_TOKEN,
     ENV_BASE_TOKEN,
     ENV_DATASET_TOKEN,
     ENV_JOB_UID,
     ENV_OUTPUT_TOKEN,
     Reason,
 )
+from lora_trainer import spec_rules
+from lora_trainer.by_hand import Engine, TrainSpec, beside, published_to
 from lora_trainer.result import Refusal
 
-ALL_LINEAR: Final = "all-linear"
-
-
-class Engine(Model):
-    """What the adapter must be servable on: what the operator read of `engineRef`, or what a person wrote."""
-
-    type: str = "VLLM"
-    version: str | None = None
-    device: str | None = None
-    max_lora_rank: Annotated[int, Field(ge=1)] | None = None
-    dtype: str | None = None
-
-
-class TrainSpec(JobSpec):
-    """A job's spec, and the engine that it is for."""
-
-    engine: Engine | None = None
+__all__ = [
+    "ALL_LINEAR",
+    "Engine",
+    "Identity",
+    "TrainSpec",
+    "dtype_of",
+    "identity_from_env",
+    "parse",
+    "published_to",
+    "read",
+    "suggestion",
+]
 
 
 class Identity(BaseModel):
@@ -53,6 +49,7 @@ class Identity(BaseModel):
     job_uid: str = ""
     base_token: str | None = Field(default=None, repr=False)
     dataset_token: str | None = Field(default=None, repr=False)
+    adapter_token: str | None = Field(default=None, repr=False)
     output_token: str | None = Field(default=None, repr=False)
 
 
@@ -62,6 +59,7 @@ def identity_from_env() -> Identity:
         job_uid=os.environ.get(ENV_JOB_UID, ""),
         base_token=os.environ.get(ENV_BASE_TOKEN) or None,
         dataset_token=os.environ.get(ENV_DATASET_TOKEN) or None,
+        adapter_token=os.environ.get(ENV_ADAPTER_TOKEN) or None,
         output_token=os.environ.get(ENV_OUTPUT_TOKEN) or None,
     )
 
@@ -74,7 +72,7 @@ def read(path: Path) -> TrainSpec:
         raise Refusal(Reason.CONFIG_INVALID, f"spec {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise Refusal(Reason.CONFIG_INVALID, f"spec {path}: not UTF-8 text") from error
-    return parse(text)
+    return beside(parse(text), path.absolute().parent)
 
 
 def parse(text: str) -> TrainSpec:
@@ -84,7 +82,7 @@ def parse(text: str) -> TrainSpec:
     except yaml.YAMLError as error:
         raise Refusal(Reason.CONFIG_INVALID, f"spec is neither JSON nor YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise Refusal(Reason.CONFIG_INVALID, "spec is no mapping: it begins with baseModel, dataset, output")
+        raise Refusal(Reason.CONFIG_INVALID, "spec is no mapping: it begins with baseModel, dataset, training")
     if "spec" in raw and "kind" in raw:
         raise Refusal(Reason.CONFIG_INVALID, "spec: this is a whole object; lora-train reads what stands under `spec:`")
     try:
@@ -92,27 +90,9 @@ def parse(text: str) -> TrainSpec:
         spec = TrainSpec.model_validate_json(json.dumps(raw, default=str), extra="forbid", by_alias=True, by_name=False)
     except ValidationError as error:
         raise Refusal(Reason.CONFIG_INVALID, _sentences(error)) from error
-    _check(spec)
+    for field, fault in spec_rules.faults(spec):
+        raise Refusal(Reason.CONFIG_INVALID, f"{field}: {fault}")
     return spec
-
-
-def _check(spec: TrainSpec) -> None:
-    """Check what the apiserver checks by CEL rules, for a spec that no apiserver has seen, and the decimals' ranges."""
-    source = spec.dataset.source
-    if (source.hub is None) == (source.config_map_ref is None):
-        raise _wrong("dataset.source", "exactly one of hub and configMapRef must be given")
-    if spec.training.num_train_epochs is not None and spec.training.max_steps is not None:
-        raise _wrong("training", "give numTrainEpochs or maxSteps, not both")
-    if ALL_LINEAR in spec.lora.target_modules and len(spec.lora.target_modules) > 1:
-        raise _wrong("lora.targetModules", "all-linear stands alone: name modules, or give only all-linear")
-    if float(spec.training.learning_rate) <= 0:
-        raise _wrong("training.learningRate", "must be above 0")
-    if float(spec.lora.lora_dropout) >= 1:
-        raise _wrong("lora.loraDropout", "must be below 1")
-
-
-def _wrong(field: str, message: str) -> Refusal:
-    return Refusal(Reason.CONFIG_INVALID, f"{field}: {message}")
 
 
 def _sentences(error: ValidationError) -> str:
@@ -159,7 +139,12 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 
 def dtype_of(spec: TrainSpec, *, accelerator: bool) -> str:
     """Return torch's name of the type that the base is loaded in: always explicit, as trl's own default is float32."""
-    match spec.base_model.dtype:
+    return torch_name(spec.base_model.dtype, accelerator=accelerator)
+
+
+def torch_name(dtype: Dtype, *, accelerator: bool) -> str:
+    """Return torch's name of a type that the spec names."""
+    match dtype:
         case Dtype.BFLOAT16:
             return "bfloat16"
         case Dtype.FLOAT32:

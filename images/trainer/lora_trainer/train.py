@@ -1,24 +1,47 @@
-"""The training itself: trl's SFTTrainer over the base on this machine, and the adapter saved as an engine wants it."""
+"""The training itself: trl's trainer over the base on this machine, from the newest checkpoint on, and the adapter
+saved as an engine wants it."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from lora_operator.protocol.training import Reason
-from lora_trainer import data, log, recipe
+from lora_operator.adapter import WEIGHTS
+from lora_operator.api.training_run import EvaluationSchedule, Keep
+from lora_operator.protocol.training import GateVerdict, Reason
+from lora_trainer import building, checkpoints, evaluating, keeping, log, progress, ranks, recipe, tokens
 from lora_trainer.base import BaseModel
+from lora_trainer.checkpoints import Checkpoint
 from lora_trainer.data import Data
-from lora_trainer.progress import lines
-from lora_trainer.result import Preemption, Refusal
+from lora_trainer.preemption import Preemption, Preemptions
+from lora_trainer.ranks import World
+from lora_trainer.result import Refusal
 from lora_trainer.spec import TrainSpec, dtype_of
 
 LIBRARIES: Final = ("torch", "transformers", "peft", "trl")
 METRICS: Final[Sequence[str]] = ("loss", "train_loss", "mean_token_accuracy", "num_tokens", "epoch", "train_runtime")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """Where a training lies and who takes part in it."""
+
+    output: Path
+    checkpoints: Path
+    """Of this very recipe: another one's are never mixed in."""
+    preemptions: Preemptions
+    world: World
+    held_out: Any = None
+    """The rows to evaluate on."""
+    published: Callable[[], Path | None] = lambda: None
+    """Brings the adapter that the gate measures against."""
+    start: Path | None = None
+    """The folder of an adapter to go on from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,22 +52,18 @@ class Trained:
     steps: int
     metrics: dict[str, str]
     libraries: dict[str, str]
+    history: Sequence[dict[str, float]] = ()
+    evaluation: dict[str, float] | None = None
+    gate: GateVerdict | None = None
+    resumed_from_step: int = 0
 
 
-def check_extra_args(spec: TrainSpec) -> None:
-    """Check `training.extraArgs` against the SFTConfig that is installed."""
-    if spec.training.extra_args:
-        from trl import SFTConfig
-
-        recipe.check_extra_args(spec.training.extra_args, known={field.name for field in fields(SFTConfig)})
-
-
-def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Trained:
+def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Trained:
     """Train and save; an accelerator that is too small for it is told as such."""
     import torch
 
     try:
-        return _run(spec, base=base, dataset=dataset, output=output)
+        return _run(spec, base=base, dataset=dataset, where=where)
     except (torch.OutOfMemoryError, MemoryError) as error:
         message = (
             "out of memory: lower training.perDeviceTrainBatchSize or training.maxLength (and raise "
@@ -53,80 +72,175 @@ def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Tra
         raise Refusal(Reason.OUT_OF_MEMORY, message) from error
 
 
-def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Trained:
-    trainer = _trainer(spec, base=base, dataset=dataset, output=output)
-    trainer.train()
+def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Trained:
+    resumed = _newest(spec, where)
+    counted = tokens.count_in(spec, base, dataset)
+    trainer = _trainer(spec, base=base, dataset=dataset, where=where)
+    _agree(where.world)
+    _make_way(spec, where, resumed)
+    initial = building.keep_initial(spec, trainer.model, where.output) if where.world.first else None
+    _watch(trainer, spec, where=where, resumed=resumed)
+    if resumed is not None and resumed.seal.step >= resumed.seal.max_steps:
+        state = _take_over(trainer, spec, resumed, first=where.world.first)
+    else:
+        state = _steps(trainer, spec, where=where, resumed=resumed)
+    measured: dict[str, float] | None = None
+    verdict = None
+    if spec.evaluation is not None:
+        measured, verdict = evaluating.measure(trainer, spec.evaluation, published=where.published)
+    folder = where.output / "adapter"
+    if where.world.first:
+        folder = building.save(trainer.model, folder, base=base, initial=initial)
+    return Trained(
+        folder=folder,
+        steps=state.global_step,
+        metrics=_metrics(state.log_history, measured or {}) | _peak() | counted.metrics(),
+        libraries={name: metadata.version(name) for name in LIBRARIES},
+        history=state.log_history,
+        evaluation=measured,
+        gate=verdict,
+        resumed_from_step=resumed.seal.step if resumed is not None else 0,
+    )
+
+
+def _newest(spec: TrainSpec, where: Run) -> Checkpoint | None:
+    """Return the checkpoint to go on from."""
+    if spec.checkpoint is None:
+        return None
+    found = checkpoints.newest(where.checkpoints)
+    if found is not None:
+        log.say(f"going on from the checkpoint of step {found.seal.step} of {found.seal.max_steps}")
+    return found
+
+
+def _make_way(spec: TrainSpec, where: Run, resumed: Checkpoint | None) -> None:
+    """Remove what lies behind the checkpoint to go on from: it would be mixed with what comes."""
+    if spec.checkpoint is None:
+        return
+    keeping.together(where.world)  # nobody is still looking for the newest
+    if where.world.first:
+        checkpoints.discard_later(where.checkpoints, resumed.seal.step if resumed is not None else -1)
+
+
+def _steps(trainer: Any, spec: TrainSpec, *, where: Run, resumed: Checkpoint | None) -> Any:
+    """Take the steps. With checkpoints SIGTERM waits for the end of the step; without them there is nothing to save."""
+    waiting = where.preemptions.held("the step is finished, and a checkpoint saved")
+    with waiting if spec.checkpoint is not None else contextlib.nullcontext():
+        trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed is not None else None)
+    if spec.checkpoint is not None:
+        where.preemptions.check()
     state = trainer.state
     if state.global_step < state.max_steps:
         # The loop can return early and look well: half an adapter is none.
         raise Preemption(f"the training stopped at step {state.global_step} of {state.max_steps}")
-    folder = _save(trainer.model, output / "adapter", base=base)
-    return Trained(
-        folder=folder,
-        steps=state.global_step,
-        metrics=_metrics(state.log_history),
-        libraries={name: metadata.version(name) for name in LIBRARIES},
-    )
+    return state
 
 
-def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, output: Path) -> Any:
+def _take_over(trainer: Any, spec: TrainSpec, resumed: Checkpoint, *, first: bool) -> Any:
+    """Take the weights of a training whose last step was saved: resuming it would make one step too many."""
+    from transformers import TrainerState
+    from transformers.trainer import TRAINER_STATE_NAME
+
+    _load_weights(trainer.model, resumed.folder)
+    keeping.check_probe(resumed, keeping.probe(trainer))
+    state = TrainerState.load_from_json(str(resumed.folder / TRAINER_STATE_NAME))
+    state.is_world_process_zero = first  # it was saved by the one that is
+    trainer.state = state
+    if _keeps_best(spec) and state.best_model_checkpoint:
+        _load_weights(trainer.model, resumed.folder.with_name(Path(state.best_model_checkpoint).name))
+    return state
+
+
+def _load_weights(model: Any, folder: Path) -> None:
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
+
+
+def _keeps_best(spec: TrainSpec) -> bool:
+    return spec.evaluation is not None and spec.evaluation.keep is Keep.BEST
+
+
+def _agree(world: World) -> None:
     import torch
-    from peft import LoraConfig
-    from transformers import AutoTokenizer
-    from transformers.trainer_callback import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base.folder)
-    except (OSError, ValueError) as error:
-        message = f"baseModel.name: {base.name} has no tokenizer that transformers can load: {error}"
-        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message) from error
-    data.check_template(dataset, tokenizer, spec=spec)
-    accelerator, bar = torch.cuda.is_available(), sys.stderr.isatty()
+    initialised = torch.distributed.is_available() and torch.distributed.is_initialized()
+    ranks.agree(world, initialised=initialised, size=torch.distributed.get_world_size() if initialised else 1)
+
+
+def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Any:
+    import torch
+    from transformers.trainer_callback import PrinterCallback
+
+    tokenizer = tokens.tokenizer(base)
+    accelerator = torch.cuda.is_available()
     dtype = dtype_of(spec, accelerator=accelerator)
-    arguments = recipe.sft_arguments(
+    arguments = recipe.arguments(
         spec,
-        output_dir=str(output / "state"),
+        output_dir=str(where.checkpoints),
         dtype=dtype,
         accelerator=accelerator,
-        bar=bar,
+        bar=False,
     )
     log.say(
         f"training on {'an accelerator' if accelerator else 'the CPU'} in {dtype}, {torch.get_num_threads()} threads"
+        + (f", {where.world.size} processes" if where.world.size > 1 else "")
     )
     field = "training.extraArgs" if spec.training.extra_args else "training"
     try:
-        args = SFTConfig(**arguments)
+        args = building.config_class(spec)(**(arguments | evaluating.arguments(spec)))
+        _check_trackers(args.report_to)
         field = "training, lora and dataset"  # what the libraries say of parts that don't fit together
-        trainer = SFTTrainer(
-            model=str(base.folder),
-            args=args,
-            train_dataset=dataset.dataset,
-            processing_class=tokenizer,
-            peft_config=LoraConfig(**recipe.lora_arguments(spec)),
-            callbacks=[] if bar else [lines()],
+        parts = building.Parts(
+            args=args, tokenizer=tokenizer, rows=dataset.dataset, held_out=where.held_out, start=where.start
         )
-    except (ValueError, TypeError) as error:
+        trainer = building.trainer(spec, base=base, parts=parts, accelerator=accelerator)
+    except (ValueError, TypeError, ImportError) as error:
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: {error}") from error
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, where the last line is the result
     return trainer
 
 
-def _save(model: Any, folder: Path, *, base: BaseModel) -> Path:
-    """Save the adapter alone: no embeddings, no tokenizer, no pickled arguments."""
-    config = model.peft_config[model.active_adapter]
-    config.base_model_name_or_path, config.revision = base.name, base.revision
-    config.target_modules = sorted(config.target_modules)  # peft's set has another order in every process
-    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
-    for path in folder.iterdir():
-        path.chmod(0o644)  # safetensors writes 0600, and an engine may run as another user
-    return folder
+def _check_trackers(asked: Sequence[str]) -> None:
+    """Name a tracker that is not installed: transformers would say so with an error of any other kind."""
+    from transformers.integrations import get_available_reporting_integrations
+
+    missing = sorted(set(asked) - set(get_available_reporting_integrations()))
+    if missing:
+        raise ValueError(f"report_to: {', '.join(missing)} is not installed in the trainer's environment")
 
 
-def _metrics(history: list[dict[str, float]]) -> dict[str, str]:
+def _watch(trainer: Any, spec: TrainSpec, *, where: Run, resumed: Checkpoint | None) -> None:
+    """Add what looks on: progress, and the keeping of checkpoints."""
+    from transformers.integrations import KubeflowCallback
+
+    reporter = trainer.pop_callback(KubeflowCallback)
+    trainer.add_callback(progress.readings(bar=sys.stderr.isatty()))
+    if reporter is not None:
+        trainer.add_callback(reporter)  # after the readings: what they add to the metrics is reported too
+    evaluation = spec.evaluation
+    if spec.checkpoint is None and not _keeps_best(spec):
+        return
+    plan = keeping.Plan(
+        root=where.checkpoints,
+        interval_seconds=spec.checkpoint.interval_seconds if spec.checkpoint is not None else None,
+        keep=spec.checkpoint.keep if spec.checkpoint is not None else 1,
+        by_epoch=evaluation is not None and evaluation.schedule is EvaluationSchedule.EPOCH,
+        resumed=resumed,
+    )
+    trainer.add_callback(keeping.keeper(plan, trainer, preemptions=where.preemptions, world=where.world))
+
+
+def _metrics(history: Sequence[dict[str, float]], measured: dict[str, float]) -> dict[str, str]:
     """Return the last reading of each metric that is worth keeping, and the first loss to compare with."""
     found = {name: reading[name] for reading in history for name in METRICS if name in reading}
     losses = [reading["loss"] for reading in history if "loss" in reading]
     if losses:
         found["first_loss"] = losses[0]
+    found |= {name: value for name, value in measured.items() if name in evaluating.KEPT}
     return {name: f"{value:.6g}" for name, value in found.items()}
+
+
+def _peak() -> dict[str, str]:
+    return {"peak_memory_bytes": str(progress.accelerator_memory()["peakBytes"])}

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
 
+from lora_operator.api.dataset import Dataset
+from lora_operator.api.lora import CONVERTED_WORDS, Lora, Quantization
 from lora_operator.api.meta import (
     Condition,
     EngineRef,
@@ -28,7 +30,8 @@ from lora_operator.api.schema import (
     map_list,
     rules,
 )
-from lora_operator.api.training import BaseModelSource, Dataset, Lora, Method, Output, Training
+from lora_operator.api.training import BaseModelSource, Method, Output, Training
+from lora_operator.api.training_run import Checkpoint, Evaluation, Parallelism
 from lora_operator.labels import Key
 
 
@@ -50,6 +53,29 @@ MUTABLE: Final = ("suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
 """What may still change once a job exists: when it runs, how long, and how long it is kept."""
 
 
+_IS_CONVERTED: Final = f"self.lora.initLoraWeights in {CONVERTED_WORDS}"
+_NOT_OF_DPO: Final = "self.training.packing || self.training.assistantOnlyLoss || has(self.training.completionOnlyLoss)"
+_METHODS: Final = (
+    (
+        "(self.method == 'DPO') == (self.dataset.format == 'Preference')",
+        "dataset.format: Preference and method: DPO belong together",
+    ),
+    ("self.method == 'DPO' || !has(self.training.beta)", "training.beta belongs to method: DPO"),
+    (
+        f"self.method == 'SFT' || !({_NOT_OF_DPO})",
+        "training: packing, assistantOnlyLoss and completionOnlyLoss belong to method: SFT",
+    ),
+    (
+        f"self.method == 'SFT' || !({_IS_CONVERTED})",
+        "lora.initLoraWeights: Pissa and Olora change the base, which is what method: DPO compares with",
+    ),
+    (
+        f"!has(self.quantization) || !({_IS_CONVERTED})",
+        "lora.initLoraWeights: Pissa and Olora need a base that is not quantised",
+    ),
+)
+
+
 def _one_run(schema: dict[str, Any]) -> None:
     """Let the apiserver keep every field of the spec as it was created, but those in MUTABLE."""
     fixed = (
@@ -64,7 +90,11 @@ def _one_run(schema: dict[str, Any]) -> None:
         "!has(self.output.adapter) || has(self.engineRef)",
         "output.adapter needs engineRef: the LoRAEngine that is to serve the adapter",
     )
-    schema |= rules(served, *fixed)
+    alone = (
+        "!has(self.parallelism) || !has(self.parallelism.nodes) || self.parallelism.nodes == 1",
+        "parallelism.nodes above 1 is for lora-train under a launcher of its own: a LoRATrainingJob trains on one node",
+    )
+    schema |= rules(served, alone, *_METHODS, *fixed)
 
 
 class JobSpec(Model):
@@ -77,11 +107,19 @@ class JobSpec(Model):
     dataset: Dataset
     """dataset that the adapter is trained on."""
     method: Method = Method.SFT
-    """method SFT is supervised fine-tuning."""
+    """method SFT is supervised fine-tuning; DPO learns what is preferred, from a data set of format Preference."""
     lora: Lora = Lora()
     """lora is the adapter's shape."""
+    quantization: Quantization | None = None
+    """quantization keeps the base in 4 bits while the adapter is trained (QLoRA); absent: the base is as it is."""
     training: Training = Training()
     """training is how the adapter is trained."""
+    checkpoint: Checkpoint | None = None
+    """checkpoint lets an interrupted training go on; absent: it starts anew."""
+    evaluation: Evaluation | None = None
+    """evaluation of the adapter on rows that it was not trained on."""
+    parallelism: Parallelism | None = None
+    """parallelism over several processes; absent: one process, or as many as torchrun started."""
     engine_ref: EngineRef | None = None
     """engineRef is the LoRAEngine that must be able to serve the result."""
     output: Output
@@ -138,7 +176,7 @@ class Resolved(Model):
     base_revision: Word | None = None
     """baseRevision is the base model's commit."""
     dataset_revision: Word | None = None
-    """datasetRevision is the data set's commit, or the digest of the ConfigMap's value."""
+    """datasetRevision is the data set's commit or its file's digest; of a volume only the published result has it."""
     image: Annotated[str, Field(max_length=512)] | None = None
     """image of the trainer."""
 
@@ -156,6 +194,8 @@ class Artifact(Model):
     """sizeBytes of the adapter's files."""
     servable: bool = True
     """servable says whether an engine can load the adapter as it is."""
+    tag: Word | None = None
+    """tag of the commit."""
 
 
 class JobStatus(Model):

@@ -1,6 +1,7 @@
-"""What a LoRATrainingJob trains: base model, data set, the adapter's shape, the training, and where the result goes.
+"""What a LoRATrainingJob trains: base model, method, the training itself, and where the result goes.
 
-peft's and trl's own names in camelCase, decimals as strings: what is here reaches the trainer as it is written.
+The data set is in `dataset.py`, the adapter's shape in `lora.py`. peft's and trl's own names in camelCase, decimals as
+strings: what is here reaches the trainer as it is written.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
+from lora_operator.api.dtype import Dtype
 from lora_operator.api.meta import KeyRef, Tenant
 from lora_operator.api.schema import (
     INT_OR_STRING,
@@ -21,16 +23,7 @@ from lora_operator.api.schema import (
     ShortName,
     map_list,
     rules,
-    set_list,
 )
-
-
-class Dtype(StrEnum):
-    """The type that the base model's weights are loaded in."""
-
-    AUTO = "Auto"
-    BFLOAT16 = "BFloat16"
-    FLOAT32 = "Float32"
 
 
 class BaseModelSource(Model):
@@ -46,108 +39,11 @@ class BaseModelSource(Model):
     """dtype that the base model is loaded in: Auto is BFloat16 on an accelerator and Float32 on a CPU."""
 
 
-class HubDataset(Model):
-    """A data set in a repository of the Hugging Face Hub."""
-
-    repo: HubRepo
-    """repo of the data set on the Hub."""
-    revision: Revision = "main"
-    """revision is a branch, tag or commit; the commit that was used is in `status.resolved`."""
-    config: Annotated[str, Field(min_length=1, max_length=253)] | None = None
-    """config is the name of one of the data set's configurations."""
-    token_secret_ref: KeyRef | None = None
-    """tokenSecretRef is the Secret's key with a Hub token that may read the data set."""
-
-
-class DatasetSource(Model):
-    """Where the data set comes from: exactly one of the fields."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "[has(self.hub), has(self.configMapRef)].filter(given, given).size() == 1",
-                "exactly one of hub and configMapRef must be given",
-            )
-        )
-    )
-
-    hub: HubDataset | None = None
-    """hub is a repository of the Hugging Face Hub."""
-    config_map_ref: KeyRef | None = None
-    """configMapRef is a ConfigMap's key that holds the data set; the key ends in .jsonl, .json or .csv."""
-
-
-class DatasetFormat(StrEnum):
-    """What one row of the data set looks like."""
-
-    MESSAGES = "Messages"
-    PROMPT_COMPLETION = "PromptCompletion"
-    TEXT = "Text"
-
-
-class Dataset(Model):
-    """The data set."""
-
-    source: DatasetSource
-    """source of the data set."""
-    format: DatasetFormat
-    """format of a row: Messages (`messages`, a chat), PromptCompletion (`prompt` and `completion`) or Text (`text`)."""
-    split: Annotated[str, Field(min_length=1, max_length=253)] = "train"
-    """split of the data set to train on."""
-
-
 class Method(StrEnum):
     """How the adapter is trained."""
 
     SFT = "SFT"
-
-
-class Bias(StrEnum):
-    """Which biases are trained. vLLM serves adapters without biases only."""
-
-    NONE = "None"
-
-
-class InitLoraWeights(StrEnum):
-    """How the adapter's weights start."""
-
-    DEFAULT = "Default"
-    GAUSSIAN = "Gaussian"
-
-
-TargetModule = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.-]+$")]
-
-
-class Lora(Model):
-    """The adapter's shape, by peft's names."""
-
-    r: Annotated[int, Field(ge=1, le=512)] = 16
-    """r is the rank; the engine's `--max-lora-rank` must not be below it."""
-    lora_alpha: Annotated[int, Field(ge=1, le=65536)] = 32
-    """loraAlpha scales the adapter, by loraAlpha / r."""
-    lora_dropout: Decimal = "0"
-    """loraDropout is the probability of dropout in the adapter, a decimal as a string."""
-    target_modules: Annotated[
-        tuple[TargetModule, ...],
-        Field(
-            min_length=1,
-            max_length=64,
-            json_schema_extra=set_list()
-            | rules(
-                (
-                    "!('all-linear' in self) || self.size() == 1",
-                    "all-linear stands alone: name modules, or give only all-linear",
-                )
-            ),
-        ),
-    ] = ("all-linear",)
-    """targetModules are the modules that the adapter changes, by the end of their names; or all-linear alone."""
-    bias: Bias = Bias.NONE
-    """bias says which biases are trained."""
-    use_rslora: bool = False
-    """useRslora scales the adapter by loraAlpha / sqrt(r) instead."""
-    init_lora_weights: InitLoraWeights = InitLoraWeights.DEFAULT
-    """initLoraWeights says how the adapter's weights start."""
+    DPO = "DPO"
 
 
 class LrSchedulerType(StrEnum):
@@ -157,6 +53,18 @@ class LrSchedulerType(StrEnum):
     COSINE = "Cosine"
     CONSTANT = "Constant"
     CONSTANT_WITH_WARMUP = "ConstantWithWarmup"
+
+
+class Optim(StrEnum):
+    """The optimiser, by transformers' names in CamelCase. Those with 8 bits and paged ones are bitsandbytes'."""
+
+    ADAMW_TORCH_FUSED = "AdamwTorchFused"
+    ADAMW_TORCH = "AdamwTorch"
+    ADAMW_8BIT = "Adamw8bit"
+    PAGED_ADAMW_32BIT = "PagedAdamw32bit"
+    PAGED_ADAMW_8BIT = "PagedAdamw8bit"
+    ADAFACTOR = "Adafactor"
+    SGD = "Sgd"
 
 
 ExtraArg = Annotated[int | str, Field(json_schema_extra={INT_OR_STRING: True, "maxLength": 1024})]
@@ -187,10 +95,20 @@ class Training(Model):
     """warmupSteps is the number of optimiser steps until the learning rate is at its highest."""
     weight_decay: Decimal = "0"
     """weightDecay of the optimiser, a decimal as a string."""
+    max_grad_norm: Decimal = "1"
+    """maxGradNorm is the norm that gradients are clipped to, a decimal as a string; 0 clips none."""
+    optim: Optim = Optim.ADAMW_TORCH_FUSED
+    """optim is the optimiser. Paged ones need an accelerator; on a CPU the trainer takes AdamwTorch, and says so."""
     max_length: Annotated[int, Field(ge=1, le=10_000_000)] = 1024
     """maxLength is the number of tokens at which a row is cut."""
     packing: bool = False
     """packing puts several rows in one sequence."""
+    assistant_only_loss: bool = False
+    """assistantOnlyLoss learns from the assistant's messages alone; it needs a chat template that marks them."""
+    completion_only_loss: bool | None = None
+    """completionOnlyLoss learns from the completion alone; absent: yes where the data set has prompts, for SFT."""
+    beta: Decimal | None = None
+    """beta of DPO: how far the adapter may go from where it started, a decimal as a string; absent: 0.1."""
     gradient_checkpointing: bool = True
     """gradientCheckpointing saves memory by computing activations twice."""
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 42
@@ -206,8 +124,8 @@ class Training(Model):
             ),
         ),
     ] = Field(default_factory=dict)
-    """extraArgs are further arguments of trl's SFTConfig under their own names, such as `max_grad_norm: "0.5"`.
-    A string is read as a YAML scalar."""
+    """extraArgs are further arguments of trl's SFTConfig or DPOConfig under their own names, such as
+    `neftune_noise_alpha: 5`. A string is read as a YAML scalar."""
 
 
 class DeletionPolicy(StrEnum):
@@ -225,6 +143,8 @@ class HubOutput(Model):
     """private says whether a repository that is created is private."""
     token_secret_ref: KeyRef | None = None
     """tokenSecretRef is the Secret's key with a Hub token that may write to the repo."""
+    tag: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    """tag of the published commit; absent: `lora-` and the first 12 digits of the adapter's digest."""
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
     """deletionPolicy Retain leaves the repository alone when this object is deleted."""
 

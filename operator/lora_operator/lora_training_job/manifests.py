@@ -30,8 +30,7 @@ NAME_LIMIT: Final = 63
 FINAL: Final = (
     ExitCode.CONFIG_INVALID,
     ExitCode.DATASET_INVALID,
-    ExitCode.MODEL_UNAVAILABLE,
-    ExitCode.NOT_SERVABLE,
+    ExitCode.GATE_FAILED,
     ExitCode.HUB_UNAUTHORIZED,
     ExitCode.OUT_OF_MEMORY,
     KILLED,
@@ -45,7 +44,9 @@ class Pins:
 
     base_revision: str
     dataset_revision: str
-    """The data set's commit, or the digest of the ConfigMap's value."""
+    """The data set's commit, the digest of its file, or nothing where only the trainer sees it."""
+    adapter_revision: str = ""
+    """The commit of the adapter that the training goes on from, where there is one."""
 
 
 def run_name(job: LoRATrainingJob) -> str:
@@ -77,6 +78,8 @@ def frozen_spec(job: LoRATrainingJob, engine: LoRAEngine | None, pins: Pins) -> 
     spec["baseModel"]["revision"] = pins.base_revision
     if "hub" in spec["dataset"]["source"]:
         spec["dataset"]["source"]["hub"]["revision"] = pins.dataset_revision
+    if pins.adapter_revision:
+        spec["lora"]["initFrom"]["hub"]["revision"] = pins.adapter_revision
     if engine is not None:
         flags = engine.status.flags if engine.status is not None else None
         rank = int(flags.max_lora_rank) if flags is not None and flags.max_lora_rank is not None else None

@@ -10,9 +10,10 @@ import hashlib
 import json
 
 from lora_operator.adapter import from_config, inspect
+from lora_operator.api.dataset import HubDataset
 from lora_operator.api.lora_training_job import JobSpec
 from lora_operator.api.meta import KeyRef
-from lora_operator.api.training import HubDataset, InitLoraWeights
+from lora_operator.api.served_lora import served_config
 from lora_operator.clients.hub import Place
 from lora_operator.clients.kube import CONFIG_MAPS
 from lora_operator.errors import Blocked
@@ -32,8 +33,9 @@ async def check(observed: Observed, world: World) -> Pins:
     token = await output_token(observed, world)
     dataset_revision = await _dataset(observed, world)
     base_revision = await _base(observed, world)
+    adapter_revision = await _start(observed, world)
     await world.hub.check_write(output_place(spec), token=token)
-    return Pins(base_revision=base_revision, dataset_revision=dataset_revision)
+    return Pins(base_revision=base_revision, dataset_revision=dataset_revision, adapter_revision=adapter_revision)
 
 
 def output_place(spec: JobSpec, *, revision: str = "main") -> Place:
@@ -59,19 +61,9 @@ def _check_servable(observed: Observed) -> None:
     spec = observed.job.spec
     if spec.engine_ref is None:
         return
-    lora = spec.lora
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": spec.base_model.name,
-        "r": lora.r,
-        "lora_alpha": lora.lora_alpha,
-        "lora_dropout": float(lora.lora_dropout),
-        "target_modules": lora.target_modules[0] if lora.target_modules == ("all-linear",) else [*lora.target_modules],
-        "bias": lora.bias.value.lower(),
-        "use_rslora": lora.use_rslora,
-        "init_lora_weights": True if lora.init_lora_weights is InitLoraWeights.DEFAULT else "gaussian",
-    }
+    if spec.lora.init_from is not None:
+        return  # the adapter to go on from has its own shape; the trainer reads it before it trains
+    config = served_config(spec.lora) | {"base_model_name_or_path": spec.base_model.name}
     verdict = inspect(
         from_config(json.dumps(config).encode()), None, limits_of(observed), base_name=spec.base_model.name
     )
@@ -95,12 +87,32 @@ async def _base(observed: Observed, world: World) -> str:
     return await _commit(place, token, world)
 
 
+async def _start(observed: Observed, world: World) -> str:
+    start = observed.job.spec.lora.init_from
+    if start is None or start.hub is None:
+        return ""
+    field = "spec.lora.initFrom.hub"
+    token = await _token(start.hub.token_secret_ref, f"{field}.tokenSecretRef", observed, world)
+    place = Place(
+        start.hub.repo,
+        start.hub.revision,
+        repo_field=f"{field}.repo",
+        revision_field=f"{field}.revision",
+        token_field=f"{field}.tokenSecretRef",
+    )
+    return await _commit(place, token, world)
+
+
 async def _dataset(observed: Observed, world: World) -> str:
     source = observed.job.spec.dataset.source
     if source.config_map_ref is not None:
         return await _config_map_digest(source.config_map_ref, observed, world)
+    if source.url is not None:
+        return f"sha256:{source.url.sha256}"
+    if source.pvc is not None:
+        return ""  # what lies on the volume only the trainer sees: its result has the digest
     if source.hub is None:
-        raise Blocked("DatasetNotFound", "spec.dataset.source names nothing: give hub or configMapRef")
+        raise Blocked("DatasetNotFound", "spec.dataset.source names nothing: give hub, configMapRef, pvc or url")
     return await _dataset_commit(source.hub, observed, world)
 
 

@@ -166,6 +166,7 @@ def _artifact(standing: Standing) -> Artifact | None:
         digest=found.digest,
         size_bytes=found.size_bytes,
         servable=found.servable,
+        tag=found.tag[:TEXT] if found.tag is not None else None,
     )
 
 

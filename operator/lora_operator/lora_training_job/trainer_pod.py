@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lora_operator.api.lora_training_job import LoRATrainingJob
 from lora_operator.api.schema import Model
+from lora_operator.api.training_run import CheckpointVolume
 from lora_operator.lora_training_job.attempts import CONTAINER
 from lora_operator.protocol import training
 from lora_operator.settings import Settings
@@ -21,7 +22,10 @@ TOKEN_FOLDER, TOKEN_FILE = training.PROGRESS_TOKEN_PATH.rsplit("/", 1)
 TOKEN_SECONDS: Final = 3600
 UID: Final = 10001
 GRACE_SECONDS: Final = 45
-"""From SIGTERM to SIGKILL: enough to publish what is trained, short enough for a namespace to go within a minute."""
+"""From SIGTERM to SIGKILL without checkpoints: enough to publish what is trained, short enough for a namespace to go
+within a minute."""
+STATE: Final = "state"
+"""The volume that checkpoints are kept on."""
 
 
 def pod(job: LoRATrainingJob, config_map: str, *, settings: Settings, progress_ca: str) -> Object:
@@ -29,16 +33,16 @@ def pod(job: LoRATrainingJob, config_map: str, *, settings: Settings, progress_c
     spec = job.spec
     content: Object = {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": spec.checkpoint.grace_period_seconds if spec.checkpoint else GRACE_SECONDS,
         # The trainer speaks to the Hub and to us, never to the apiserver; a tenant's data set may be hostile.
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        # No fsGroup: kubelet would change the owner of every file of the volumes that the installation mounts.
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": UID,
             "runAsGroup": UID,
             "seccompProfile": {"type": "RuntimeDefault"},
+            **_owner_of_claim(job, settings),
         },
         "containers": [_container(job, settings, progress_ca)],
         "volumes": _volumes(job, config_map, settings, progress_ca),
@@ -53,14 +57,29 @@ def pod(job: LoRATrainingJob, config_map: str, *, settings: Settings, progress_c
     return content | {name: value for name, value in optional.items() if value}
 
 
+def _owner_of_claim(job: LoRATrainingJob, settings: Settings) -> Object:
+    """Let the trainer write to a claim that is root's when it is new.
+
+    Not where the installation mounts claims of its own: kubelet would change the owner of every file of theirs.
+    """
+    claimed = job.spec.checkpoint is not None and job.spec.checkpoint.volume.claim_name is not None
+    if not claimed or any("persistentVolumeClaim" in volume for volume in json.loads(settings.trainer_volumes)):
+        return {}
+    return {"fsGroup": UID, "fsGroupChangePolicy": "OnRootMismatch"}
+
+
 def _container(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> Object:
     mounts = [
         {"name": "spec", "mountPath": MOUNT, "readOnly": True},
         {"name": "work", "mountPath": training.WORK_PATH},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
     ]
+    if job.spec.dataset.source.pvc is not None:
+        mounts.append({"name": "dataset", "mountPath": training.CLAIM_PATH, "readOnly": True})
     if progress_ca:
         mounts.append({"name": "progress-token", "mountPath": TOKEN_FOLDER, "readOnly": True})
+    if job.spec.checkpoint is not None:
+        mounts.append({"name": STATE, "mountPath": training.STATE_PATH})
     container: Object = {
         "name": CONTAINER,
         "image": settings.trainer_image,
@@ -76,11 +95,14 @@ def _container(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> Ob
     }
     given = job.spec.resources
     resources = _dumped(given) if given is not None else json.loads(settings.trainer_resources)
+    if job.spec.checkpoint is not None:
+        # By the uid: jobs may share a claim, and another job of the same name is another training.
+        container["args"] = ["--output", f"{training.STATE_PATH}/{job.metadata.uid}"]
     return container | ({"resources": resources} if resources else {})
 
 
 def _env(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> list[Object]:
-    source, own = job.spec.dataset.source, job.metadata
+    source, start, own = job.spec.dataset.source, job.spec.lora.init_from, job.metadata
     values = {
         training.ENV_JOB_UID: own.uid,
         "HOME": training.WORK_PATH,
@@ -98,6 +120,7 @@ def _env(job: LoRATrainingJob, settings: Settings, progress_ca: str) -> list[Obj
     tokens = {
         training.ENV_BASE_TOKEN: job.spec.base_model.token_secret_ref,
         training.ENV_DATASET_TOKEN: source.hub.token_secret_ref if source.hub is not None else None,
+        training.ENV_ADAPTER_TOKEN: start.hub.token_secret_ref if start is not None and start.hub is not None else None,
         training.ENV_OUTPUT_TOKEN: job.spec.output.hub.token_secret_ref,
     }
     env: list[Object] = [{"name": name, "value": value} for name, value in values.items()]
@@ -126,10 +149,21 @@ def _volumes(job: LoRATrainingJob, config_map: str, settings: Settings, progress
         {"name": "work", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
     ]
+    if (pvc := job.spec.dataset.source.pvc) is not None:
+        claim = {"claimName": pvc.claim_name, "readOnly": True}
+        volumes.append({"name": "dataset", "persistentVolumeClaim": claim})
     if progress_ca:
         token = {"audience": training.PROGRESS_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE}
         volumes.append({"name": "progress-token", "projected": {"sources": [{"serviceAccountToken": token}]}})
+    if job.spec.checkpoint is not None:
+        volumes.append({"name": STATE, **_state(job.spec.checkpoint.volume)})
     return [*volumes, *json.loads(settings.trainer_volumes)]
+
+
+def _state(volume: CheckpointVolume) -> Object:
+    if volume.claim_name is not None:
+        return {"persistentVolumeClaim": {"claimName": volume.claim_name}}
+    return {"emptyDir": _dumped(volume.empty_dir) if volume.empty_dir is not None else {}}
 
 
 def _under(path: str) -> str:

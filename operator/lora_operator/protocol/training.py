@@ -16,8 +16,12 @@ from lora_operator.protocol.manifest import Wire
 SPEC_PATH: Final = "/etc/lora-train/spec.json"
 DATA_PATH: Final = "/etc/lora-train/data"
 """Where the data set's ConfigMap is mounted; its key is the file's name."""
+CLAIM_PATH: Final = "/mnt/dataset"
+"""Where the claim of dataset.source.pvc is mounted, read only."""
 WORK_PATH: Final = "/work"
-"""A writable emptyDir: HOME, caches, the adapter before it is published."""
+"""A writable emptyDir: HOME, caches, and without a checkpoint volume the adapter before it is published."""
+STATE_PATH: Final = "/state"
+"""Where the checkpoint volume is mounted: checkpoints, and the adapter before it is published, by the job's uid."""
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 TERMINATION_MESSAGE_LIMIT: Final = 4096
 PROGRESS_TOKEN_PATH: Final = "/var/run/secrets/lora-operator.io/progress/token"  # noqa: S105 - a path, no secret
@@ -33,27 +37,31 @@ RESULT_FILE: Final = "training_result.json"
 ENV_JOB_UID: Final = "LORA_TRAINING_JOB_UID"
 ENV_BASE_TOKEN: Final = "LORA_BASE_TOKEN"  # noqa: S105 - a variable's name
 ENV_DATASET_TOKEN: Final = "LORA_DATASET_TOKEN"  # noqa: S105 - a variable's name
+ENV_ADAPTER_TOKEN: Final = "LORA_ADAPTER_TOKEN"  # noqa: S105 - a variable's name
 ENV_OUTPUT_TOKEN: Final = "LORA_OUTPUT_TOKEN"  # noqa: S105 - a variable's name
 
 
 class ExitCode(IntEnum):
-    """Exit codes of `lora-train`, after sysexits.h where it has one. Below 75 a retry changes nothing."""
+    """Exit codes of `lora-train`, after sysexits.h where it has one. After 69, 70 and 75 a retry may help."""
 
     OK = 0
-    FAILED = 1
-    """Anything that has no code of its own: the trainer's log has the traceback."""
     CONFIG_INVALID = 64
+    NOT_SERVABLE = 64
+    """The engine would refuse what the spec asks for, or what came of it."""
     DATASET_INVALID = 65
-    MODEL_UNAVAILABLE = 66
-    """The base model (or its revision) is not there, or the token may not read it."""
-    NOT_SERVABLE = 70
-    HUB_UNAVAILABLE = 75
-    """EX_TEMPFAIL: the Hub answers 5xx or not at all; try again."""
+    HUB_UNAVAILABLE = 69
+    """EX_UNAVAILABLE: the Hub answers 5xx or not at all; everything is kept, try again."""
+    FAILED = 70
+    """EX_SOFTWARE: anything that has no code of its own; the trainer's log has the traceback."""
+    PREEMPTED = 75
+    """EX_TEMPFAIL: SIGTERM, and a complete checkpoint from which the next attempt goes on. Only that."""
+    GATE_FAILED = 76
+    """Trained, and not good enough to publish. A code of its own because a Job's failure policy sees nothing else."""
     HUB_UNAUTHORIZED = 77
+    MODEL_UNAVAILABLE = 77
+    """The Hub refuses: no such repository or revision, gated, or the token may not read or write it."""
     OUT_OF_MEMORY = 78
-    """The accelerator's memory. The kernel's OOM killer shows as 137."""
-    PREEMPTED = 79
-    """SIGTERM before the end; nothing was published."""
+    """The accelerator's memory, caught by the program. The kernel's OOM killer shows as 137."""
 
 
 class Reason(StrEnum):
@@ -62,6 +70,8 @@ class Reason(StrEnum):
     PUBLISHED = "Published"
     TRAINED = "Trained"
     """By hand, with --no-publish: the adapter is in the output folder."""
+    CHECKED = "Checked"
+    """By hand, with --check: nothing was trained, and nothing was found to be wrong."""
     CONFIG_INVALID = "ConfigInvalid"
     DATASET_INVALID = "DatasetInvalid"
     BASE_MODEL_UNAVAILABLE = "BaseModelUnavailable"
@@ -70,8 +80,10 @@ class Reason(StrEnum):
     HUB_UNAUTHORIZED = "HubUnauthorized"
     OUT_OF_MEMORY = "OutOfMemory"
     PREEMPTED = "Preempted"
+    """SIGTERM before the end; exit code 75 where a complete checkpoint is kept, else 70."""
+    GATE_FAILED = "GateFailed"
     TRAINING_FAILED = "TrainingFailed"
-    """Exit code 1: none of the above."""
+    """Exit code 70: none of the above."""
 
 
 class Artifact(Wire):
@@ -82,6 +94,19 @@ class Artifact(Wire):
     digest: str
     size_bytes: int
     servable: bool = True
+    tag: str | None = None
+
+
+class GateVerdict(Wire):
+    """What the evaluation gate said, in decimals as strings."""
+
+    passed: bool
+    metric: str
+    value: str
+    limit: str
+    """The worst value that would have passed."""
+    against: str
+    """What the limit comes from: a threshold, the base model, or the adapter published before."""
 
 
 class Result(Wire):
@@ -95,6 +120,13 @@ class Result(Wire):
     dataset_revision: str = ""
     steps: int = 0
     metrics: dict[str, str] = Field(default_factory=dict)
+    resumed_from_step: int | None = None
+    """The step of the checkpoint that this attempt went on from; None where it began anew."""
+    checkpoint_step: int | None = None
+    """The step of the newest complete checkpoint, where an attempt that did not end well leaves one."""
+    world_size: int | None = None
+    """How many processes trained, where there was more than one."""
+    gate: GateVerdict | None = None
 
 
 class Metric(Wire):

@@ -172,12 +172,68 @@ def test_files_lie_where_the_protocol_says() -> None:
     }
 
 
+def test_a_data_set_on_a_claim_is_mounted_to_be_read_where_the_protocol_says() -> None:
+    spec = pod(job(dataset__source={"pvc": {"claimName": "rows", "path": "v3/train.jsonl"}}))
+    [container] = spec["containers"]
+
+    claim = {"claimName": "rows", "readOnly": True}
+    assert {"name": "dataset", "persistentVolumeClaim": claim} in spec["volumes"]
+    assert {"name": "dataset", "mountPath": training.CLAIM_PATH, "readOnly": True} in container["volumeMounts"]
+
+
+def test_an_adapter_to_go_on_from_is_pinned_and_its_token_named() -> None:
+    start = {"hub": {"repo": "acme/first", "revision": "main", "tokenSecretRef": {"name": "first", "key": "token"}}}
+    one = job(lora__initFrom=start)
+    pins = dataclasses.replace(PINS, adapter_revision="c" * 40)
+
+    assert frozen_spec(one, None, pins)["lora"]["initFrom"]["hub"]["revision"] == "c" * 40
+    assert env(one)[training.ENV_ADAPTER_TOKEN] == {"secretKeyRef": {"name": "first", "key": "token"}}
+
+
+def test_checkpoints_lie_on_the_claim_under_the_job_s_uid() -> None:
+    spec = pod(job(checkpoint={"volume": {"claimName": "kept"}, "gracePeriodSeconds": 300}))
+    [container] = spec["containers"]
+
+    assert {"name": "state", "persistentVolumeClaim": {"claimName": "kept"}} in spec["volumes"]
+    assert {"name": "state", "mountPath": training.STATE_PATH} in container["volumeMounts"]
+    assert container["args"] == ["--output", f"{training.STATE_PATH}/1234"]
+    assert spec["terminationGracePeriodSeconds"] == 300
+
+
+def test_without_checkpoints_nothing_is_mounted_for_them() -> None:
+    spec = pod(job())
+
+    assert "state" not in {volume["name"] for volume in spec["volumes"]}
+    assert "args" not in spec["containers"][0]
+    assert spec["terminationGracePeriodSeconds"] == 45
+
+
+def test_a_volume_that_is_lost_with_the_pod_is_bounded_as_asked_for() -> None:
+    def state(**volume: Any) -> Object:
+        [found] = [one for one in pod(job(checkpoint={"volume": volume}))["volumes"] if one["name"] == "state"]
+        return found
+
+    assert state(emptyDir={"sizeLimit": "2Gi"}) == {"name": "state", "emptyDir": {"sizeLimit": "2Gi"}}
+    assert state() == {"name": "state", "emptyDir": {}}
+
+
+def test_a_new_claim_is_made_the_trainer_s_unless_the_installation_has_claims_of_its_own() -> None:
+    one = job(checkpoint={"volume": {"claimName": "kept"}})
+    alone = dataclasses.replace(SETTINGS, trainer_volumes="[]", trainer_volume_mounts="[]")
+    made = frozen(one, None, PINS, settings=alone, progress_ca=PROGRESS_CA)["data"]["job.json"]
+    context = json.loads(made)["spec"]["template"]["spec"]["securityContext"]
+
+    assert (context["fsGroup"], context["fsGroupChangePolicy"]) == (10001, "OnRootMismatch")
+    assert "fsGroup" not in pod(one)["securityContext"]
+    assert "fsGroup" not in pod(job())["securityContext"]
+
+
 def test_what_would_end_the_same_way_is_not_tried_again_and_what_the_cluster_ended_does_not_count() -> None:
     ignored, preempted, final = run(job())["spec"]["podFailurePolicy"]["rules"]
 
     assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
-    assert (preempted["action"], preempted["onExitCodes"]["values"]) == ("Ignore", [79])
-    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [64, 65, 66, 70, 77, 78, 137])
+    assert (preempted["action"], preempted["onExitCodes"]["values"]) == ("Ignore", [75])
+    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [64, 65, 76, 77, 78, 137])
 
 
 def test_what_may_change_is_not_frozen() -> None:

@@ -138,6 +138,7 @@ REFUSALS = {
         "DatasetNotFound",
     ),
     "rank too high": ({"spec__lora": {"r": 32}}, "RankTooHigh"),
+    "twice the rank too high": ({"spec__lora": {"r": 16, "initLoraWeights": "Pissa"}}, "RankTooHigh"),
     "another base": ({"spec__baseModel": {"name": "acme/other"}}, "BaseModelMismatch"),
     "no Secret": ({"spec__output__hub__tokenSecretRef": {"name": "gone", "key": "token"}}, "TokenSecretNotFound"),
 }

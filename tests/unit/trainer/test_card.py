@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from lora_trainer import card
-from lora_trainer.card import Lineage
+from lora_trainer.lineage import Lineage
 from lora_trainer.spec import TrainSpec
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from lora_operator.api.served_lora import lora_arguments, served_config
+from lora_operator.api.training import Method
 from lora_operator.protocol.training import Reason
-from lora_trainer import recipe, servable, spec
+from lora_trainer import extra_args, recipe, servable, spec
 from lora_trainer.result import Refusal
 from lora_trainer.spec import TrainSpec
 
-KNOWN = {"max_grad_norm", "adam_epsilon", "assistant_only_loss", "gradient_checkpointing_kwargs", "neftune_noise_alpha"}
+KNOWN = {"adam_epsilon", "gradient_checkpointing_kwargs", "neftune_noise_alpha"}
 
 
 def spec_with(*, engine: Mapping[str, object] | None = None, **parts: Mapping[str, object]) -> TrainSpec:
@@ -29,7 +31,7 @@ def spec_with(*, engine: Mapping[str, object] | None = None, **parts: Mapping[st
 
 def arguments(wanted: TrainSpec, *, accelerator: bool = False) -> dict[str, Any]:
     dtype = spec.dtype_of(wanted, accelerator=accelerator)
-    return recipe.sft_arguments(wanted, output_dir="/out/state", dtype=dtype, accelerator=accelerator, bar=False)
+    return recipe.arguments(wanted, output_dir="/out/state", dtype=dtype, accelerator=accelerator, bar=False)
 
 
 def test_the_training_reaches_trl_under_its_own_names() -> None:
@@ -58,22 +60,20 @@ def test_dtype_and_device_are_explicit(accelerator: bool, dtype: str, bf16: bool
 
 def test_extra_args_are_read_as_yaml_scalars() -> None:
     extra = {
-        "max_grad_norm": "0.5",
         "adam_epsilon": "1e-8",
-        "assistant_only_loss": "true",
+        "logging_first_step": "true",
         "gradient_checkpointing_kwargs": "{use_reentrant: false}",
         "neftune_noise_alpha": 5,
-        "optim": "adamw_torch",
+        "train_sampling_strategy": "group_by_length",
         "optim_args": "a: b: c",
     }
     found = arguments(spec_with(training={"extraArgs": extra}))
     assert {key: found[key] for key in extra} == {
-        "max_grad_norm": 0.5,
         "adam_epsilon": 1e-8,
-        "assistant_only_loss": True,
+        "logging_first_step": True,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "neftune_noise_alpha": 5,
-        "optim": "adamw_torch",
+        "train_sampling_strategy": "group_by_length",
         "optim_args": "a: b: c",
     }
 
@@ -81,11 +81,15 @@ def test_extra_args_are_read_as_yaml_scalars() -> None:
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [
-        ("max_grad_nrom", "trl's SFTConfig has no such argument; did you mean max_grad_norm?"),
+        ("adam_epsiln", "trl's SFTConfig has no such argument; did you mean adam_epsilon?"),
         ("zzz", "trl's SFTConfig has no such argument"),
         ("max_seq_length", "is gone from trl and transformers; use training.maxLength"),
         ("warmup_ratio", "is gone from trl and transformers; use training.warmupSteps"),
         ("learning_rate", "say it in training.learningRate"),
+        ("max_grad_norm", "say it in training.maxGradNorm"),
+        ("evaluation_strategy", "is gone from trl and transformers; use evaluation"),
+        ("logging_dir", "is gone from trl and transformers; use the environment variable TENSORBOARD_LOGGING_DIR"),
+        ("group_by_length", 'is gone from trl and transformers; use train_sampling_strategy: "group_by_length"'),
         ("hub_token", "say it in output.hub.tokenSecretRef"),
         ("enable_jit_checkpoint", "may not be set, an interrupted training would look done"),
         ("chat_template_path", "may not be set, it may train lm_head"),
@@ -93,23 +97,25 @@ def test_extra_args_are_read_as_yaml_scalars() -> None:
 )
 def test_an_extra_arg_that_may_not_be_is_refused_by_name(key: str, sentence: str) -> None:
     with pytest.raises(Refusal) as refused:
-        recipe.check_extra_args({key: "1"}, known=KNOWN | {"learning_rate", "hub_token", "enable_jit_checkpoint"})
+        extra_args.check(
+            {key: "1"}, config="SFTConfig", known=KNOWN | {"learning_rate", "hub_token", "enable_jit_checkpoint"}
+        )
     assert refused.value.reason is Reason.CONFIG_INVALID
     assert str(refused.value).startswith(f"training.extraArgs.{key}: {sentence}")
 
 
 def test_a_known_extra_arg_is_taken() -> None:
-    recipe.check_extra_args({"max_grad_norm": "0.5"}, known=KNOWN)
+    extra_args.check({"adam_epsilon": "1e-8"}, config="SFTConfig", known=KNOWN)
 
 
 def test_a_plain_adapter_is_the_default() -> None:
-    found = recipe.lora_arguments(spec_with())
+    found = lora_arguments(spec_with().lora)
     assert (found["target_modules"], found["bias"], found["init_lora_weights"]) == ("all-linear", "none", True)
 
 
 def test_the_adapters_shape_reaches_peft() -> None:
     lora = {"r": 4, "loraAlpha": 8, "targetModules": ["q_proj", "v_proj"], "initLoraWeights": "Gaussian"}
-    found = recipe.lora_arguments(spec_with(lora=lora))
+    found = lora_arguments(spec_with(lora=lora).lora)
     assert (found["r"], found["lora_alpha"], found["target_modules"]) == (4, 8, ["q_proj", "v_proj"])
     assert found["init_lora_weights"] == "gaussian"
 
@@ -117,8 +123,62 @@ def test_the_adapters_shape_reaches_peft() -> None:
 def test_a_rank_above_the_engines_is_refused_before_training() -> None:
     wanted = spec_with(lora={"r": 64}, engine={"maxLoraRank": 16})
     with pytest.raises(Refusal, match="--max-lora-rank") as refused:
-        servable.check_config(wanted, recipe.lora_arguments(wanted))
+        servable.check_config(wanted)
     assert refused.value.reason is Reason.NOT_SERVABLE
+
+
+@pytest.mark.parametrize("init", ["Pissa", "PissaNiter16", "Olora"])
+def test_what_is_converted_is_served_with_twice_the_rank(init: str) -> None:
+    wanted = spec_with(lora={"r": 8, "loraAlpha": 16, "initLoraWeights": init, "rankPattern": {"q_proj": 4}})
+    found = served_config(wanted.lora)
+    assert (found["r"], found["lora_alpha"], found["rank_pattern"]) == (16, 32, {"q_proj": 8})
+    assert found["init_lora_weights"] is True
+    servable.check_config(wanted)
+
+
+def test_twice_the_rank_may_be_above_the_engines() -> None:
+    wanted = spec_with(lora={"r": 16, "initLoraWeights": "Pissa"}, engine={"maxLoraRank": 16})
+    with pytest.raises(Refusal, match="RankTooHigh"):
+        servable.check_config(wanted)
+
+
+def test_rslora_keeps_its_scale_when_it_is_converted() -> None:
+    lora = spec_with(lora={"r": 8, "loraAlpha": 16, "useRslora": True, "initLoraWeights": "Pissa"}).lora
+    found = served_config(lora)
+    assert found["lora_alpha"] / found["r"] ** 0.5 == pytest.approx(lora.lora_alpha / lora.r**0.5)
+
+
+PREFERENCE = {"source": {"configMapRef": {"name": "data", "key": "x.csv"}}, "format": "Preference"}
+
+
+def test_dpo_has_its_own_arguments_and_none_of_sft() -> None:
+    wanted = spec_with(dataset=PREFERENCE, training={"beta": "0.05"}).model_copy(update={"method": Method.DPO})
+    found = arguments(wanted)
+    assert found["beta"] == 0.05
+    assert not {"packing", "assistant_only_loss", "completion_only_loss"} & set(found)
+
+
+@pytest.mark.parametrize(("accelerator", "optim"), [(True, "paged_adamw_32bit"), (False, "adamw_torch")])
+def test_a_paged_optimiser_is_replaced_where_the_device_has_none_and_it_is_said(accelerator: bool, optim: str) -> None:
+    wanted = spec_with(training={"optim": "PagedAdamw32bit"})
+    assert arguments(wanted, accelerator=accelerator)["optim"] == optim
+    said = recipe.optimiser(wanted, accelerator=accelerator)[1]
+    assert said == ("" if accelerator else _SAID)
+
+
+_SAID = "training.optim: PagedAdamw32bit needs an accelerator; AdamwTorch is used on this CPU"
+
+
+@pytest.mark.parametrize(("accelerator", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_four_bits_and_what_is_computed_in_are_explicit(accelerator: bool, dtype: str) -> None:
+    wanted = spec_with(quantization={"bnb4bitUseDoubleQuant": True})
+    assert recipe.quantization_arguments(wanted, accelerator=accelerator) == {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": dtype,
+    }
+    assert recipe.quantization_arguments(spec_with(), accelerator=accelerator) is None
 
 
 @pytest.mark.parametrize(
@@ -126,4 +186,4 @@ def test_a_rank_above_the_engines_is_refused_before_training() -> None:
 )
 def test_what_the_spec_can_say_is_servable_by_its_config(lora: Mapping[str, object]) -> None:
     wanted = spec_with(lora=lora, engine={"maxLoraRank": 16})
-    servable.check_config(wanted, recipe.lora_arguments(wanted))
+    servable.check_config(wanted)

@@ -55,7 +55,7 @@ def test_a_bad_spec_ends_with_64(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert code == ExitCode.CONFIG_INVALID
     found = read_result(capsys.readouterr().out.splitlines()[-1])
     assert found is not None
-    assert found.message == "dataset: this field is needed; output: this field is needed"
+    assert found.message == "dataset: this field is needed"
 
 
 def test_whatever_goes_wrong_leaves_a_result(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_operator.api.training import DatasetFormat
+from lora_operator.api.dataset import DatasetFormat
 from lora_operator.protocol.training import Reason
 from lora_trainer import data, rows
 from lora_trainer.hub import Patience

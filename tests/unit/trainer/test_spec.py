@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,11 @@ import pytest
 from lora_operator.protocol.training import Reason
 from lora_trainer import spec
 from lora_trainer.result import Refusal
+from support import samples
+from support.run_rules import RUN_RULES
+from support.training_rules import TRAINING_RULES
+
+RULES = {**TRAINING_RULES, **RUN_RULES}
 
 MINIMAL: dict[str, Any] = {
     "baseModel": {"name": "acme/tiny"},
@@ -50,7 +56,7 @@ def test_the_engine_that_the_operator_writes_beside_engine_ref_is_read() -> None
     [
         ("baseModel.name", 7, "baseModel.name: Input should be a valid string"),
         ("baseModel", {}, "baseModel.name: this field is needed"),
-        ("dataset.format", "Alpaca", "dataset.format: Input should be 'Messages', 'PromptCompletion' or 'Text'"),
+        ("dataset.format", "ShareGpt", "dataset.format: Input should be 'Messages', 'PromptCompletion', 'Text', 'Pref"),
         ("lora.rank", 8, "lora.rank: there is no such field"),
         ("lora.lora_alpha", 8, "lora.lora_alpha: there is no such field; did you mean loraAlpha?"),
         ("lora.targetModule", ["q_proj"], "lora.targetModule: there is no such field; did you mean targetModules?"),
@@ -60,7 +66,7 @@ def test_the_engine_that_the_operator_writes_beside_engine_ref_is_read() -> None
         ("training", {"maxSteps": 1, "numTrainEpochs": 1}, "training: give numTrainEpochs or maxSteps, not both"),
         ("lora.targetModules", ["all-linear", "q_proj"], "lora.targetModules: all-linear stands alone"),
         ("lora.loraDropout", "1", "lora.loraDropout: must be below 1"),
-        ("dataset.source", {}, "dataset.source: exactly one of hub and configMapRef must be given"),
+        ("dataset.source", {}, "dataset.source: exactly one of hub, configMapRef, pvc, url and path must be given"),
         ("engine.maxLoraRank", 0, "engine.maxLoraRank: Input should be greater than or equal to 1"),
     ],
 )
@@ -69,6 +75,49 @@ def test_a_wrong_field_is_refused_by_its_name(path: str, value: object, sentence
         spec.parse(changed(path, value))
     assert refused.value.reason is Reason.CONFIG_INVALID
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=name) for name, rule in RULES.items()])
+def test_a_spec_by_hand_is_held_to_what_the_apiserver_holds(rule: tuple[dict[str, Any], dict[str, Any], str]) -> None:
+    taken, refused, _ = rule
+    job = samples.training_job()
+    spec.parse(json.dumps(samples.varied(job, taken)["spec"]))
+    with pytest.raises(Refusal) as refusal:
+        spec.parse(json.dumps(samples.varied(job, refused)["spec"]))
+    assert refusal.value.reason is Reason.CONFIG_INVALID
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("dataset.template", {"text": "{q"}, "dataset.template.text: expected '}' before end of string"),
+        ("dataset.template", {"text": "{row.__class__}"}, "dataset.template.text: {row.__class__} is no column's name"),
+        ("dataset.template", {"text": "{q!r}"}, "dataset.template.text: {q} is no column's name"),
+        ("dataset.template", {"text": "the same for all"}, "dataset.template.text: names no column"),
+        ("dataset.columnMap", {"text": "q"}, "dataset.columnMap: columnMap has no use with format Template"),
+    ],
+)
+def test_a_template_that_can_not_be_filled_is_refused(path: str, value: object, sentence: str) -> None:
+    raw = json.loads(changed(path, value))
+    raw["dataset"] = {"template": {"text": "{q}"}, **raw["dataset"], "format": "Template"}
+    with pytest.raises(Refusal) as refused:
+        spec.parse(json.dumps(raw))
+    assert sentence in str(refused.value)
+
+
+def test_paths_are_seen_from_the_folder_of_the_spec(tmp_path: Path) -> None:
+    raw = {
+        "baseModel": {"name": "acme/tiny", "path": "bases/tiny"},
+        "dataset": {"source": {"path": "/data/rows.jsonl"}, "format": "Text"},
+        "lora": {"initFrom": {"path": "../first"}},
+    }
+    (tmp_path / "spec.json").write_text(json.dumps(raw))
+    read = spec.read(tmp_path / "spec.json")
+    assert read.base_model.path == str(tmp_path / "bases/tiny")
+    assert read.dataset.source.path == "/data/rows.jsonl"
+    assert read.lora.init_from is not None
+    assert read.lora.init_from.path == str(tmp_path / "../first")
+    assert spec.published_to(read).repo == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""trl's trainer, put together: the base as it is or in 4 bits, an adapter anew or one to go on from, SFT or DPO.
+
+And the adapter saved at the end, as an engine wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from lora_operator.api.lora import CONVERTED
+from lora_operator.api.served_lora import lora_arguments
+from lora_operator.api.training import Method
+from lora_trainer import extra_args, log, recipe
+from lora_trainer.base import BaseModel
+from lora_trainer.by_hand import TrainSpec
+
+ADAPTER: Final = "default"
+"""peft's name of the adapter that is trained; DPO that goes on from an adapter holds another beside it."""
+INITIAL: Final = "initial-adapter"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What a trainer is made of: trl's config, the tokenizer, the rows, and the folder of an adapter to go on from."""
+
+    args: Any
+    tokenizer: Any
+    rows: Any
+    held_out: Any = None
+    start: Path | None = None
+    callbacks: Sequence[Any] = ()
+
+
+def config_class(spec: TrainSpec) -> Any:
+    """Return the class of trl's config for the spec's method."""
+    from trl import DPOConfig, SFTConfig
+
+    return DPOConfig if spec.method is Method.DPO else SFTConfig
+
+
+def check_extra_args(spec: TrainSpec) -> None:
+    """Check `training.extraArgs` against the SFTConfig or DPOConfig that is installed."""
+    if spec.training.extra_args:
+        config = config_class(spec)
+        known = {field.name for field in fields(config)}
+        extra_args.check(spec.training.extra_args, known=known, config=config.__name__)
+
+
+def trainer(spec: TrainSpec, *, base: BaseModel, parts: Parts, accelerator: bool) -> Any:
+    """Return trl's trainer. Raises ValueError or TypeError in the library's words where the parts don't fit."""
+    from trl import DPOTrainer, SFTTrainer
+
+    _, said = recipe.optimiser(spec, accelerator=accelerator)
+    if said:
+        log.say(said)
+    quantization = _quantization(spec, accelerator=accelerator)
+    made: dict[str, Any] = {
+        "args": parts.args,
+        "train_dataset": parts.rows,
+        "eval_dataset": parts.held_out,
+        "processing_class": parts.tokenizer,
+        "callbacks": list(parts.callbacks),
+    }
+    if parts.start is None:
+        made |= {"model": str(base.folder), "quantization_config": quantization, "peft_config": _new(spec)}
+    else:
+        made["model"] = _going_on(spec, base, parts, quantization)
+    return (DPOTrainer if spec.method is Method.DPO else SFTTrainer)(**made)
+
+
+def keep_initial(spec: TrainSpec, model: Any, folder: Path) -> Path | None:
+    """Save how the adapter starts, where what is published is the difference to it; return the folder, or None."""
+    if spec.lora.init_lora_weights not in CONVERTED or spec.lora.init_from is not None:
+        return None
+    initial = folder / INITIAL
+    model.save_pretrained(initial, safe_serialization=True, save_embedding_layers=False)
+    return initial
+
+
+def save(model: Any, folder: Path, *, base: BaseModel, initial: Path | None = None) -> Path:
+    """Save the adapter alone: no embeddings, no tokenizer, no pickled arguments; as a plain LoRA where it is none."""
+    config = model.peft_config[ADAPTER]
+    config.base_model_name_or_path, config.revision = base.name, base.revision
+    for name in ("target_modules", "exclude_modules"):
+        value = getattr(config, name)
+        if isinstance(value, set | list):
+            setattr(config, name, sorted(value))  # peft's set has another order in every process
+    model.save_pretrained(
+        folder,
+        safe_serialization=True,
+        save_embedding_layers=False,
+        selected_adapters=[ADAPTER],
+        path_initial_model_for_weight_conversion=str(initial) if initial is not None else None,
+    )
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes 0600, and an engine may run as another user
+    return folder
+
+
+def _new(spec: TrainSpec) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(**lora_arguments(spec.lora))
+
+
+def _quantization(spec: TrainSpec, *, accelerator: bool) -> Any:
+    found = recipe.quantization_arguments(spec, accelerator=accelerator)
+    if found is None:
+        return None
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(**found)
+
+
+def _going_on(spec: TrainSpec, base: BaseModel, parts: Parts, quantization: Any) -> Any:
+    """Return the base with the adapter to go on from. DPO takes a copy of it to compare with, as trl does."""
+    from peft import PeftConfig, PeftModel
+    from trl.trainer.utils import create_model_from_path
+
+    arguments = dict(parts.args.model_init_kwargs or {})
+    parts.args.model_init_kwargs = None  # trl warns of arguments for a model that is there already
+    if quantization is not None:
+        arguments["quantization_config"] = quantization
+    if parts.args.distributed_state.distributed_type in {"MULTI_GPU", "DEEPSPEED"}:
+        arguments["device_map"] = None
+    config = PeftConfig.from_pretrained(str(parts.start))
+    config.lora_dropout, config.inference_mode = float(spec.lora.lora_dropout), False
+    model = create_model_from_path(str(base.folder), **arguments)
+    return PeftModel.from_pretrained(model, str(parts.start), is_trainable=True, config=config)

@@ -1,0 +1,108 @@
+"""`training.extraArgs`: which arguments of trl's configs may be given there, and where the others are said. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from lora_operator.protocol.training import Reason
+from lora_trainer.result import Refusal
+from lora_trainer.spec import suggestion
+
+RENAMED: Final[Mapping[str, str]] = {
+    "max_seq_length": "training.maxLength",
+    "max_prompt_length": "training.maxLength",
+    "max_completion_length": "training.maxLength",
+    "max_target_length": "training.maxLength",
+    "group_by_length": 'train_sampling_strategy: "group_by_length"',
+    "warmup_ratio": "training.warmupSteps",
+    "evaluation_strategy": "evaluation",
+    "torch_dtype": "baseModel.dtype",
+    "dtype": "baseModel.dtype",
+    "no_cuda": "nothing: the program trains on the accelerator that it finds",
+    "per_gpu_train_batch_size": "training.perDeviceTrainBatchSize",
+    "tokenizer": "baseModel.name",
+    "num_of_sequences": "training.maxLength",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+    "overwrite_output_dir": "another --output",
+    "save_safetensors": "nothing: the adapter is always safetensors",
+    "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",
+    "push_to_hub_token": "output.hub.tokenSecretRef",
+    "use_dora": "lora: DoRA is not among the adapters that vLLM serves",
+    "data_collator": "dataset.format: PromptCompletion, or training.assistantOnlyLoss",
+    "response_template": "training.assistantOnlyLoss, or dataset.format: PromptCompletion",
+    "peft_config": "lora",
+    "load_in_4bit": "quantization",
+    "load_in_8bit": "quantization, which is of 4 bits",
+    "use_mps_device": "nothing: the program trains on the accelerator that it finds",
+    "fp16_backend": "baseModel.dtype",
+    "half_precision_backend": "baseModel.dtype",
+}
+"""Names of 2024 that are gone from the libraries, and what says the same today."""
+
+_SPEC_SAYS: Final[Mapping[str, str]] = {
+    "num_train_epochs": "training.numTrainEpochs",
+    "max_steps": "training.maxSteps",
+    "per_device_train_batch_size": "training.perDeviceTrainBatchSize",
+    "gradient_accumulation_steps": "training.gradientAccumulationSteps",
+    "learning_rate": "training.learningRate",
+    "lr_scheduler_type": "training.lrSchedulerType",
+    "warmup_steps": "training.warmupSteps",
+    "weight_decay": "training.weightDecay",
+    "max_length": "training.maxLength",
+    "packing": "training.packing",
+    "max_grad_norm": "training.maxGradNorm",
+    "optim": "training.optim",
+    "assistant_only_loss": "training.assistantOnlyLoss",
+    "completion_only_loss": "training.completionOnlyLoss",
+    "beta": "training.beta",
+    "gradient_checkpointing": "training.gradientCheckpointing",
+    "seed": "training.seed",
+    "logging_steps": "training.loggingSteps",
+    "bf16": "baseModel.dtype",
+    "fp16": "baseModel.dtype",
+    "model_init_kwargs": "baseModel.dtype",
+    "dataset_text_field": "dataset.format",
+    "output_dir": "output.hub",
+    "push_to_hub": "output.hub",
+    "hub_model_id": "output.hub.repo",
+    "hub_private_repo": "output.hub.private",
+    "hub_token": "output.hub.tokenSecretRef",
+    "hub_strategy": "output.hub",
+    "hub_revision": "output.hub",
+    "save_strategy": "checkpoint.intervalSeconds",
+    "save_steps": "checkpoint.intervalSeconds",
+    "save_total_limit": "checkpoint.keep",
+    "load_best_model_at_end": "evaluation.keep",
+    "metric_for_best_model": "evaluation.metric",
+    "greater_is_better": "evaluation.better",
+    "eval_strategy": "evaluation.schedule",
+    "eval_steps": "evaluation.schedule",
+}
+
+_PROGRAM_DECIDES: Final[Mapping[str, str]] = {
+    "chat_template_path": "it may train lm_head and new tokens as whole modules, which no engine serves beside a base",
+    "trust_remote_code": "code that comes with a model is not run",
+    "enable_jit_checkpoint": "an interrupted training would look done, and half an adapter be published",
+    "resume_from_checkpoint": "the newest complete checkpoint is found without it",
+    "ignore_data_skip": "a training that goes on would see rows again",
+    "save_only_model": "a training could not go on from its checkpoints",
+    "disable_tqdm": "the program shows progress itself",
+    "use_cpu": "the program trains on the accelerator that it finds",
+}
+
+
+def check(extra: Mapping[str, int | str], *, known: Collection[str], config: str) -> None:
+    """Refuse a key of `training.extraArgs` that is the spec's, the program's, or none of `config`'s (`known`)."""
+    for key in extra:
+        field = f"training.extraArgs.{key}"
+        if key in _SPEC_SAYS:
+            raise Refusal(Reason.CONFIG_INVALID, f"{field}: say it in {_SPEC_SAYS[key]}")
+        if key in _PROGRAM_DECIDES:
+            raise Refusal(Reason.CONFIG_INVALID, f"{field}: may not be set, {_PROGRAM_DECIDES[key]}")
+        if key in known:
+            continue
+        if key in RENAMED:
+            raise Refusal(Reason.CONFIG_INVALID, f"{field}: is gone from trl and transformers; use {RENAMED[key]}")
+        near = suggestion(key, sorted(known))
+        raise Refusal(Reason.CONFIG_INVALID, f"{field}: trl's {config} has no such argument{near}")

@@ -1,0 +1,133 @@
+"""lora-train beside a bare TRL script: the same recipe and seed, in pairs, each alone on the machine.
+
+Prints the medians; fails where lora-train makes another adapter, or costs visibly more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from imagebuild import engine, wrappers
+from support import training
+from tinymodel import cached
+
+PAIRS: Final = 5
+STEPS: Final = 60
+BINARIES: Final = engine.REPOSITORY / ".local/engine/bin"
+BARE: Final = """
+import json, sys
+from pathlib import Path
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+base, data, out, steps = sys.argv[1:]
+rows = [json.loads(line) for line in Path(data).read_text().splitlines()]
+class Told(TrainerCallback):
+    def on_log(self, args, state, control, logs, **_):
+        print(json.dumps({"step": state.global_step, **logs}), flush=True)
+args = SFTConfig(
+    output_dir=out, max_steps=int(steps), per_device_train_batch_size=4, learning_rate=1e-2, max_length=64,
+    logging_steps=1, seed=42, lr_scheduler_type="linear", weight_decay=0.0, model_init_kwargs={"dtype": "float32"},
+    bf16=False, use_cpu=True, dataloader_pin_memory=False, save_strategy="no", report_to="none", disable_tqdm=True,
+    gradient_checkpointing=True,
+)
+lora = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear")
+trainer = SFTTrainer(
+    model=base, args=args, train_dataset=Dataset.from_list(rows), peft_config=lora, callbacks=[Told()]
+)
+trainer.train()
+trainer.model.save_pretrained(out + "/adapter", save_embedding_layers=False)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One run."""
+
+    first_step_seconds: float
+    step_seconds: float
+    tokens_per_second: float
+    peak_bytes: float
+    adapter: str
+
+
+def test_lora_train_costs_no_more_than_a_bare_script(tmp_path: Path) -> None:
+    wrappers.write()
+    base, data = cached.ensure(), tmp_path / "train.jsonl"
+    data.write_text(training.jsonl(training.PROMPTS))
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(recipe(base, data)))
+    pairs = []
+    for number in range(PAIRS):
+        out = tmp_path / f"bare-{number}"
+        bare = run([BINARIES / "python", "-c", BARE, base, data, out, STEPS], out)
+        out = tmp_path / f"ours-{number}"
+        ours = run([BINARIES / "lora-train", "--spec", tmp_path / "spec.yaml", "--output", out, "--no-publish"], out)
+        assert ours.adapter == bare.adapter, "another adapter"
+        pairs.append((bare, ours))
+    ratios = {
+        name: statistics.median(getattr(ours, name) / getattr(bare, name) for bare, ours in pairs)
+        for name in ("first_step_seconds", "step_seconds", "tokens_per_second", "peak_bytes")
+    }
+    medians = {name: statistics.median(getattr(bare, name) for bare, _ in pairs) for name in ratios}
+    for name, ratio in ratios.items():
+        print(f"{name}: bare {medians[name]:.4g}, lora-train {ratio:.3f} times that, {PAIRS} pairs")
+    # The aims are 1.03, 1.00, 0.98 and 1.02; what fails is beyond what a busy machine makes of them.
+    assert ratios["first_step_seconds"] < 1.3
+    assert ratios["step_seconds"] < 1.15
+    assert ratios["tokens_per_second"] > 0.85
+    assert ratios["peak_bytes"] < 1.1
+
+
+def recipe(base: Path, data: Path) -> dict[str, Any]:
+    """Return the spec that says what BARE does."""
+    return {
+        "baseModel": {"name": "acme/tiny", "path": str(base)},
+        "dataset": {"source": {"path": str(data)}, "format": "PromptCompletion"},
+        "lora": {"r": 8, "loraAlpha": 16},
+        "training": {
+            "maxSteps": STEPS,
+            "perDeviceTrainBatchSize": 4,
+            "learningRate": "1e-2",
+            "maxLength": 64,
+            "loggingSteps": 1,
+        },
+    }
+
+
+def run(command: list[Any], out: Path) -> Measured:
+    """Run a program to its end, and read from its lines when steps came."""
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    began = time.monotonic()
+    with (out.parent / "log").open("w") as log:
+        process = subprocess.Popen(list(map(str, command)), env=environ, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert process.stdout is not None
+        steps: dict[int, float] = {}
+        tokens = 0.0
+        for line in process.stdout:
+            reading = json.loads(line) if line.startswith("{") else {}
+            if "step" in reading and "loss" in reading:
+                steps[reading["step"]] = time.monotonic() - began
+            tokens = float(reading.get("num_tokens") or (reading.get("metrics") or {}).get("num_tokens") or tokens)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, (out.parent / "log").read_text()
+    weights = (out / "adapter" / "adapter_model.safetensors").read_bytes()
+    seconds = steps[STEPS] - steps[1]
+    return Measured(
+        first_step_seconds=steps[1],
+        step_seconds=seconds / (STEPS - 1),
+        tokens_per_second=tokens / seconds,
+        peak_bytes=usage.ru_maxrss * 1024,
+        adapter=hashlib.sha256(weights).hexdigest(),
+    )

@@ -1,0 +1,202 @@
+"""What goes into a training, really trained: every format, DPO, 4 bits, converted starts, an adapter to go on from.
+
+The oracles are trl and peft themselves, run by a script without us at the same seed, and a real vLLM.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from lora_operator.adapter import EngineLimits, inspect, open_directory, parse_header
+from lora_operator.protocol.training import ExitCode, Reason
+from support import grounds, real_engine
+from support.engine_contract import Bench
+from support.grounds import ROWS, Ground, Run
+from support.real_engine import RealEngine
+from tinymodel import cached
+
+pytestmark = pytest.mark.timeout(1200)
+
+PROMPTS = ["What is 7 plus one?", "Say 3", "What is 5?"]
+TOKENS = 12
+
+
+def specs(ground: Ground) -> dict[str, dict[str, Any]]:
+    return {
+        **{name: ground.spec(name) for name in ROWS},
+        "assistant only": ground.spec("Messages", training={"assistantOnlyLoss": True}),
+        "rslora": ground.spec(lora={"useRslora": True}),
+        "pissa": ground.spec(lora={"initLoraWeights": "Pissa"}),
+        "olora": ground.spec(lora={"initLoraWeights": "Olora", "useRslora": True}),
+        "qlora": ground.spec(quantization={"bnb4bitQuantType": "NF4"}),
+        "double": ground.spec(
+            baseModel={"dtype": "BFloat16"},
+            quantization={"bnb4bitUseDoubleQuant": True, "bnb4bitComputeDtype": "BFloat16"},
+            training={"optim": "PagedAdamw32bit"},
+        ),
+        "patterns": ground.spec(
+            lora={"rankPattern": {"q_proj": 4}, "alphaPattern": {"q_proj": 32}, "excludeModules": ["down_proj"]}
+        ),
+        "warm": ground.spec(lora={"r": 64, "initFrom": {"path": str(ground.adapter("PromptCompletion"))}}),
+        "warm DPO": ground.spec("Preference", lora={"initFrom": {"path": str(ground.adapter("PromptCompletion"))}}),
+    }
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    return Ground(folder=tmp_path_factory.mktemp("ground"))
+
+
+@pytest.fixture(scope="module")
+def trained(ground: Ground) -> dict[str, Run]:
+    return ground.train(specs(ground))
+
+
+def bare(ground: Ground, name: str, data_format: str, **parts: Any) -> dict[str, Any]:
+    return {
+        "model": str(cached.ensure()),
+        "rows": ROWS[data_format],
+        "folder": str(ground.folder / f"bare-{name}"),
+        "method": "DPO" if data_format == "Preference" else "SFT",
+        "lora": {"r": 8, "lora_alpha": 16, **parts.get("lora", {})},
+        "quantized": parts.get("quantized", False),
+        "config": parts.get("config", {}),
+        "prompts": PROMPTS,
+    }
+
+
+@pytest.fixture(scope="module")
+def by_trl(ground: Ground) -> dict[str, Any]:
+    """Return what a script without us says of the same trainings."""
+    asked = {
+        "PromptCompletion": bare(ground, "PromptCompletion", "PromptCompletion"),
+        "Messages": bare(ground, "Messages", "Messages"),
+        "Text": bare(ground, "Text", "Text"),
+        "Preference": bare(ground, "Preference", "Preference"),
+        "assistant only": bare(ground, "assistant only", "Messages", config={"assistant_only_loss": True}),
+        "rslora": bare(ground, "rslora", "PromptCompletion", lora={"use_rslora": True}),
+        "qlora": bare(ground, "qlora", "PromptCompletion", quantized=True),
+        "pissa": bare(ground, "pissa", "PromptCompletion", lora={"init_lora_weights": "pissa"}),
+        "olora": bare(ground, "olora", "PromptCompletion", lora={"init_lora_weights": "olora", "use_rslora": True}),
+    }
+    said = grounds.in_heavy_environment("bare_trl.py", list(asked.values()), folder=ground.folder)
+    return dict(zip(asked, said, strict=True))
+
+
+@pytest.fixture(scope="module")
+def by_peft(ground: Ground, trained: dict[str, Run]) -> dict[str, Any]:
+    adapters = {name: str(run.adapter) for name, run in trained.items() if run.exit_code == ExitCode.OK}
+    asked = {"model": str(cached.ensure()), "adapters": adapters, "prompts": PROMPTS, "max_tokens": TOKENS}
+    found: dict[str, Any] = grounds.in_heavy_environment("peft_answers.py", asked, folder=ground.folder)
+    return found
+
+
+@pytest.mark.parametrize("name", [*ROWS, "assistant only"])
+def test_a_format_is_trained_and_learnt_from(name: str, trained: dict[str, Run]) -> None:
+    run = trained[name]
+    assert (run.exit_code, run.result.reason) == (ExitCode.OK, Reason.TRAINED), run.log
+    assert float(run.result.metrics["loss"]) < float(run.result.metrics["first_loss"]) - 0.1
+    verdict = inspect(open_directory(run.adapter), None, EngineLimits(max_lora_rank=16))
+    assert verdict.compatible != "False", verdict.message()
+
+
+@pytest.mark.parametrize("name", ["PromptCompletion", "Messages", "Text", "assistant only"])
+def test_the_share_of_trained_tokens_is_that_of_trls_own_labels(
+    name: str, trained: dict[str, Run], by_trl: dict[str, Any]
+) -> None:
+    assert float(trained[name].result.metrics["trained_token_share"]) == pytest.approx(by_trl[name]["share"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name", ["PromptCompletion", "Messages", "Text", "Preference", "assistant only", "rslora", "qlora"]
+)
+def test_an_adapter_is_bit_for_bit_that_of_a_bare_script(
+    name: str, ground: Ground, trained: dict[str, Run], by_trl: dict[str, Any]
+) -> None:
+    ours, theirs = tensors(trained[name].adapter), tensors(ground.folder / f"bare-{name}" / "adapter")
+    assert ours.keys() == theirs.keys()
+    assert [key for key in ours if ours[key] != theirs[key]] == []
+
+
+@pytest.mark.parametrize("name", ["pissa", "olora"])
+def test_a_converted_adapter_on_the_base_as_it_is_answers_like_the_model_that_was_trained(
+    name: str, trained: dict[str, Run], by_trl: dict[str, Any], by_peft: dict[str, Any]
+) -> None:
+    config = json.loads((trained[name].adapter / "adapter_config.json").read_text())
+    assert (config["r"], config["init_lora_weights"]) == (16, True)
+    converted, as_trained = np.array(by_peft["logits"][name]), np.array(by_trl[name]["logits"])
+    assert np.abs(converted - as_trained).max() < 1e-3 * np.abs(as_trained).max()
+
+
+def test_patterns_and_exclusions_shape_the_adapter(trained: dict[str, Run]) -> None:
+    run = trained["patterns"]
+    assert run.exit_code == ExitCode.OK, run.log
+    ranks = {name.split(".")[-3]: shape[0] for name, shape in shapes(run.adapter).items() if "lora_A" in name}
+    assert ranks["q_proj"] == 4
+    assert ranks["v_proj"] == 8
+    assert "down_proj" not in ranks
+
+
+def test_a_warm_start_goes_on_where_the_adapter_ended(trained: dict[str, Run]) -> None:
+    cold, warm = trained["PromptCompletion"].result, trained["warm"].result
+    assert float(warm.metrics["first_loss"]) < float(cold.metrics["first_loss"]) - 0.5
+    # The shape is the adapter's, whatever the spec says beside it.
+    assert json.loads((trained["warm"].adapter / "adapter_config.json").read_text())["r"] == 8
+    # DPO measures itself by the adapter that it starts from: at the first step nothing is preferred yet.
+    assert float(trained["warm DPO"].result.metrics["first_loss"]) == pytest.approx(np.log(2), abs=1e-4)
+    assert {path.name for path in trained["warm DPO"].adapter.iterdir() if path.is_dir()} == set()
+
+
+def test_a_paged_optimiser_is_said_to_be_missing_on_a_cpu(trained: dict[str, Run]) -> None:
+    assert trained["double"].exit_code == ExitCode.OK, trained["double"].log
+    assert "PagedAdamw32bit needs an accelerator; AdamwTorch is used on this CPU" in trained["double"].log
+
+
+SERVED = ["Messages", "Preference", "rslora", "qlora", "pissa", "patterns", "warm"]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
+    with real_engine.running(tmp_path_factory.mktemp("vllm")) as engine:
+        yield engine
+
+
+async def test_vllm_answers_with_each_of_them_as_peft_does(
+    engine: RealEngine, trained: dict[str, Run], by_peft: dict[str, Any], tmp_path: Path
+) -> None:
+    async with aiohttp.ClientSession() as session:
+        bench = Bench(session=session, url=engine.url, folder=tmp_path)
+        base = [await answer(bench, "base", prompt) for prompt in PROMPTS]
+        for name in SERVED:
+            model = name.replace(" ", "-")
+            await bench.load(model, trained[name].adapter)
+            said = [await answer(bench, model, prompt) for prompt in PROMPTS]
+            assert said == by_peft["answers"][name], name
+            assert said != base, name
+            await bench.unload(model)
+
+
+async def answer(bench: Bench, model: str, prompt: str) -> str:
+    body = {"model": model, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
+    status, text = await bench.call("POST", "/v1/completions", json=body)
+    assert status == 200, text
+    return str(json.loads(text)["choices"][0]["text"])
+
+
+def tensors(folder: Path) -> dict[str, bytes]:
+    content = (folder / "adapter_model.safetensors").read_bytes()
+    header = parse_header(content, len(content))
+    start = 8 + int.from_bytes(content[:8], "little")
+    return {name: content[start + one.begin : start + one.end] for name, one in header.tensors.items()}
+
+
+def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    content = (folder / "adapter_model.safetensors").read_bytes()
+    return {name: tuple(one.shape) for name, one in parse_header(content, len(content)).tensors.items()}

@@ -1,0 +1,149 @@
+"""During and after a training, for real: processes that train together, gates, and publishing as a step of its own."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi
+
+import hubserver
+from lora_operator.adapter import open_directory
+from lora_operator.protocol.training import COMMIT_TRAILER, ExitCode, Reason
+from support import training
+from support.training import Ended, Trainer
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[hubserver.Hub]:
+    with hubserver.running() as hub:
+        training.stock(hub)
+        yield hub
+
+
+@pytest.fixture
+def api(hub: hubserver.Hub) -> HfApi:
+    return HfApi(endpoint=hub.url, token="hf_write")
+
+
+@pytest.fixture
+def trainer(hub: hubserver.Hub, tmp_path: Path) -> Iterator[Trainer]:
+    yield Trainer(folder=tmp_path, hub=hub)
+    hub.clear_faults()
+
+
+def spec(repo: str, **parts: Any) -> dict[str, Any]:
+    return training.spec(output={"hub": {"repo": repo}}, **parts)
+
+
+def is_published(api: HfApi, repo: str) -> bool:
+    return api.repo_exists(repo) and any(COMMIT_TRAILER in one.message for one in api.list_repo_commits(repo))
+
+
+def test_two_processes_train_one_adapter_and_go_on_together(trainer: Trainer, api: HfApi) -> None:
+    endless = training.spec()["training"] | {"maxSteps": 30, "loggingSteps": 1}
+    wanted = spec("acme/two", parallelism={"procPerNode": 2}, checkpoint={"intervalSeconds": 3600}, training=endless)
+    process = trainer.start(wanted, LORA_TRAINING_JOB_UID="uid-two")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"step":3,' in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    ended = trainer.ended(process)
+    # torchrun ends with 1; its first process and the launcher know better.
+    assert (ended.exit_code, ended.result.reason) == (ExitCode.PREEMPTED, Reason.PREEMPTED), ended.log
+    assert not is_published(api, "acme/two")
+
+    again = trainer.run(wanted, LORA_TRAINING_JOB_UID="uid-two")
+    assert again.exit_code == ExitCode.OK, again.log
+    assert (again.result.world_size, again.result.steps) == (2, 30)
+    assert again.result.resumed_from_step == ended.result.checkpoint_step
+    assert len([one for one in again.readings if one["step"] == 30]) == 1, "one process speaks for both"
+    assert again.result.artifact is not None
+    assert again.result.artifact.servable
+
+
+def test_one_process_alone_is_refused_where_two_were_asked_for(trainer: Trainer, api: HfApi) -> None:
+    ended = trainer.run(spec("acme/alone", parallelism={"procPerNode": 2}), WORLD_SIZE="1", RANK="0")
+    assert ended.exit_code == ExitCode.CONFIG_INVALID
+    assert "2 processes are asked for, but the launcher started 1" in ended.result.message
+
+
+def test_a_hub_that_stays_away_costs_no_training_and_the_way_on_is_told(
+    trainer: Trainer, hub: hubserver.Hub, api: HfApi, tmp_path: Path
+) -> None:
+    repo = "acme/away"
+    hub.fault(rf"POST /api/models/{repo}/commit/", status=503, times=-1)
+    ended = trainer.run(spec(repo), LORA_TRAINING_JOB_UID="uid-away", LORA_TRAIN_HUB_PATIENCE_SECONDS="2")
+    assert (ended.exit_code, ended.result.reason) == (ExitCode.HUB_UNAVAILABLE, Reason.HUB_UNAVAILABLE), ended.log
+    command = shlex.join(
+        ["lora-train", "--spec", f"{tmp_path}/spec.json", "--output", f"{tmp_path}/output", "--publish-only"]
+    )
+    assert command in ended.result.message
+    assert command in ended.log
+    assert not is_published(api, repo)
+
+    hub.clear_faults()
+    again = trainer.run(spec(repo), options=["--publish-only"], LORA_TRAINING_JOB_UID="uid-away")
+    assert (again.exit_code, again.result.reason) == (ExitCode.OK, Reason.PUBLISHED), again.log
+    assert again.readings == []
+    artifact = again.result.artifact
+    assert artifact is not None
+    folder = api.snapshot_download(repo, revision=artifact.commit, local_dir=tmp_path / "published")
+    assert open_directory(folder).digest == artifact.digest
+    card = (tmp_path / "published" / "README.md").read_text()
+    assert "![loss by optimiser step](loss.svg)" in card
+    assert "fingerprint of the rows" in card
+    assert (tmp_path / "published" / "loss.svg").read_text().startswith("<svg")
+    assert "hf_write" not in ended.log + again.log
+
+
+def test_a_gate_measures_against_threshold_base_and_the_adapter_before(trainer: Trainer, api: HfApi) -> None:
+    def gated(**gate: str) -> Ended:
+        evaluation = {"fraction": "0.2", "gate": gate}
+        return trainer.run(spec("acme/gated", evaluation=evaluation), LORA_TRAINING_JOB_UID=f"uid-{gate}")
+
+    refused = gated(threshold="0.001")
+    assert (refused.exit_code, refused.result.reason) == (ExitCode.GATE_FAILED, Reason.GATE_FAILED), refused.log
+    assert "evaluation.gate: eval_loss is " in refused.result.message
+    assert not is_published(api, "acme/gated")
+
+    better = gated(against="Base")
+    assert better.exit_code == ExitCode.OK, better.log
+    verdict = better.result.gate
+    assert verdict is not None
+    assert float(verdict.value) < float(verdict.limit)
+    assert "eval_loss" in better.result.metrics
+
+    # The same recipe makes the same adapter: not better than itself by anything.
+    same = gated(against="Current", margin="0.01")
+    assert (same.exit_code, same.result.reason) == (ExitCode.GATE_FAILED, Reason.GATE_FAILED), same.log
+    assert "the adapter published before" in same.result.message
+
+
+def test_the_best_epoch_is_kept_and_readings_are_told(trainer: Trainer) -> None:
+    epochs = {"numTrainEpochs": 3, "perDeviceTrainBatchSize": 8, "learningRate": "1e-2", "maxLength": 64}
+    wanted = spec(
+        "acme/best",
+        training=epochs | {"loggingSteps": 1},
+        evaluation={"fraction": "0.2", "schedule": "Epoch", "keep": "Best"},
+        checkpoint={"intervalSeconds": 3600, "retention": "Retain"},
+    )
+    ended = trainer.run(wanted)
+    assert ended.exit_code == ExitCode.OK, ended.log
+    measured = [one["evalLoss"] for one in ended.readings if "evalLoss" in one]
+    assert float(ended.result.metrics["eval_loss"]) == pytest.approx(min(measured), abs=1e-4)
+    first = ended.readings[0]
+    assert {"step", "maxSteps", "epoch", "loss", "learningRate", "etaSeconds", "memory"} <= set(first)
+    assert any(one.get("tokensPerSecond", 0) > 0 for one in ended.readings)
+
+
+def test_a_tracker_that_is_not_installed_is_told_by_its_name(trainer: Trainer) -> None:
+    asked = training.spec()["training"] | {"extraArgs": {"report_to": "wandb"}}
+    ended = trainer.run(spec("acme/tracked", training=asked))
+    assert ended.exit_code == ExitCode.CONFIG_INVALID, ended.log
+    assert "wandb" in ended.result.message
