@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import hubserver
-from lora_merger import ExitCode
+from lora_merger.refusal import ExitCode
 from support.adapters import make_adapter
 from support.checkpoints import files_of, write_base
 
@@ -32,7 +32,7 @@ def commits(hub: hubserver.Hub, tmp_path: Path) -> Mapping[str, str]:
 
 
 def run(
-    hub: hubserver.Hub, tmp_path: Path, *arguments: str, token: str = "hf_write"
+    hub: hubserver.Hub, tmp_path: Path, *arguments: str, token: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Merge with a cache of its own."""
     environment = {
@@ -40,7 +40,7 @@ def run(
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(tmp_path / "hf"),
         "HF_HUB_DISABLE_XET": "1",
-        "HF_TOKEN": token,
+        "HF_TOKEN": token or TOKEN,
     }
     command = [sys.executable, "-m", "lora_merger", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from imagebuild import engine
-from lora_merger import MergeRequest, merge
+from lora_merger.merging import MergeRequest, merge
 from support import peft_cases, real_engine
 from support.adapters import make_adapter
 from support.checkpoints import read_tensors, values

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_merger import ExitCode
+from lora_merger.refusal import ExitCode
 from support.adapters import BaseShape, make_adapter
 from support.checkpoints import files_of, write_base
 

@@ -1,12 +1,8 @@
 """lora-merge: folds a LoRA adapter into its base at the speed of a copy, in memory that does not grow with the model.
 
-    from lora_merger import MergeRequest, merge
+    from lora_merger.merging import MergeRequest, merge
     merged = merge(MergeRequest(base="models/llama", adapter="hf://acme/support-lora@v1", out=Path("merged")))
 
-`__main__.py` is the command; `merging.py` is the order of the steps; `plan.py` and `arithmetic.py` are pure.
+`__main__.py` is the command; `merging.py` is the order of the steps; `plan.py` and `arithmetic.py` are pure. Nothing is
+imported here: the command has something to settle before numpy is.
 """
-
-from lora_merger.merging import Merged, MergeRequest, merge
-from lora_merger.refusal import ExitCode, Refusal
-
-__all__ = ["ExitCode", "MergeRequest", "Merged", "Refusal", "merge"]

@@ -18,8 +18,8 @@ from lora_merger import foretelling
 from lora_merger.merging import DTYPES, Merged, MergeRequest, Stage, merge, prepare
 from lora_merger.progress import Progress, size
 from lora_merger.refusal import ExitCode, Refusal
+from lora_merger.sources import is_remote
 from lora_merger.stopping import Stop, on_signals
-from lora_operator import trust
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,13 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     stop = Stop()
     try:
-        trust.extend_from_environment()
+        if any(map(is_remote, (options.request.base, options.request.adapter))):
+            from lora_operator import trust  # noqa: PLC0415 - with it comes TLS, which a merge of files does not need
+
+            trust.extend_from_environment()
         with on_signals(stop):
             if options.dry_run:
                 with prepare(options.request, stop) as prepared:
                     sys.stdout.write(foretelling.report(prepared))
             else:
-                bars = _Bars()
+                bars = _Bars(everything=options.request.verify)
                 merged = merge(options.request, progress=bars.advance, stop=stop)
                 bars.end()
                 sys.stdout.write(_told(merged))
@@ -57,14 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Bars:
     """One bar after the other, a stage each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, everything: bool) -> None:
+        self._everything = everything
         self._stage: Stage | None = None
         self._bar: Progress | None = None
 
     def advance(self, stage: Stage, count: int, total: int) -> None:
         """Hear of bytes."""
         # Where only rows are sampled, a bar of all bytes would never get far.
-        if stage == "verifying" and count < total and self._stage is None:
+        if stage == "verifying" and not self._everything:
             return
         if self._bar is None or stage != self._stage:
             self.end()

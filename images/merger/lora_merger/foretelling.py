@@ -48,7 +48,9 @@ def estimate(plan: Plan, folder: Path, threads: int | None) -> float:
 def _disk_speed(folder: Path) -> float:
     with tempfile.TemporaryFile(dir=folder) as file:
         started = time.monotonic()
-        file.write(os.urandom(1024 * 1024) * (_PROBE // (1024 * 1024)))
+        part = os.urandom(1024 * 1024)
+        for _ in range(_PROBE // len(part)):
+            file.write(part)
         file.flush()
         os.fsync(file.fileno())
         return _PROBE / max(time.monotonic() - started, 1e-3)

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
@@ -31,6 +30,7 @@ from lora_merger.stopping import Stop
 from lora_merger.verifying import Checked, Verifier
 from lora_merger.workplace import Workplace, refuse_if_there, workplace
 from lora_merger.writing import Writing
+from lora_operator import __version__
 from lora_operator.adapter import CONFIG as ADAPTER_CONFIG
 from lora_operator.adapter import WEIGHTS, Adapter, Finding, Summary, open_directory
 
@@ -241,4 +241,4 @@ def _fingerprint(prepared: Prepared, folder: Path) -> Mapping[str, object]:
 
 
 def _versions() -> Mapping[str, str]:
-    return {"lora-operator": version("lora-operator"), "numpy": np.__version__, "python": platform.python_version()}
+    return {"lora-operator": __version__, "numpy": np.__version__, "python": platform.python_version()}

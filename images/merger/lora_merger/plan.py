@@ -16,10 +16,10 @@ from lora_merger.described import Shard
 from lora_merger.refusal import not_mergeable
 from lora_operator.adapter import Tensor
 
-# The values of one block: three float32 arrays of this many stay in a core's cache.
-_BLOCK: Final = 256 * 1024
+# The values of one block: three arrays of this many 4-byte values stay in a core's cache, and take little memory.
+_BLOCK: Final = 64 * 1024
 # The values of one task: large enough to load the adapter's right half once for many blocks.
-_TASK: Final = 16 * _BLOCK
+_TASK: Final = 64 * _BLOCK
 
 
 class Layout(StrEnum):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lora_merger import ExitCode
 from lora_merger.__main__ import main
 from lora_merger.progress import Progress, duration, line, size
+from lora_merger.refusal import ExitCode
 from support.adapters import make_adapter
 from support.checkpoints import write_base
 

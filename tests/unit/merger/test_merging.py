@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_merger import MergeRequest, merge
+from lora_merger.merging import MergeRequest, merge
 from lora_merger.transfer import Range, copy_range
 from lora_operator.adapter import parse_header
 from support.adapters import BaseShape, make_adapter, tensor

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_merger import ExitCode, MergeRequest, Refusal, merge
+from lora_merger.merging import MergeRequest, merge
+from lora_merger.refusal import ExitCode, Refusal
 from support.adapters import TINY_LLAMA, AdapterFiles, BaseShape, make_adapter, other_base, tensor
 from support.checkpoints import write_base
 

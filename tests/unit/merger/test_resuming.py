@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_merger import ExitCode, Merged, MergeRequest, Refusal, merge
+from lora_merger.merging import Merged, MergeRequest, merge
+from lora_merger.refusal import ExitCode, Refusal
 from lora_merger.stopping import Stop
 from lora_merger.workplace import workplace
 from support.adapters import make_adapter

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_merger import ExitCode, MergeRequest, Refusal, merge
+from lora_merger.merging import MergeRequest, merge
+from lora_merger.refusal import ExitCode, Refusal
 from lora_merger.verifying import Checked, Verifier
 from support.adapters import make_adapter
 from support.checkpoints import write_base
