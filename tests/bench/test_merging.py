@@ -112,7 +112,7 @@ def _merge(base: Path, adapter: Path, out: Path) -> list[str | Path]:
 
 
 def _empty_interpreter() -> int:
-    """Return the peak of a Python that does nothing, by its own account: `measure` tells no less than its starter has."""
+    """Return the peak of a Python that does nothing, by its own account."""
     tell = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
     return int(subprocess.run([sys.executable, "-c", tell], capture_output=True, check=True).stdout) * 1024
 
