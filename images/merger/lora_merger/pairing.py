@@ -25,6 +25,7 @@ _CONV1D_TYPES: Final = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_tr
 _CONV1D_MODULES: Final = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 # What an engine can't serve, and a merge doesn't mind.
 _ENGINES_OWN: Final = frozenset({Code.LM_HEAD_NOT_SUPPORTED, Code.RANK_TOO_HIGH, Code.UNKNOWN_ENGINE})
+_ENGINES_FIELDS: Final = frozenset({"--max-lora-rank", "model_type"})
 _WITH_PEFT: Final = {
     Code.DORA_NOT_SUPPORTED: "DoRA",
     Code.BIAS_NOT_SUPPORTED: "trained biases",
@@ -53,7 +54,7 @@ def pair_up(adapter: Adapter, checkpoint: Checkpoint) -> tuple[tuple[Pair, ...],
     warnings = tuple(
         finding
         for finding in verdict.findings
-        if finding not in verdict.errors and finding.code not in _ENGINES_OWN and finding.field != "--max-lora-rank"
+        if finding not in verdict.errors and finding.code not in _ENGINES_OWN and finding.field not in _ENGINES_FIELDS
     )
     return pairs, verdict.summary, warnings
 
@@ -102,7 +103,7 @@ def _base(weights: Mapping[str, Tensor], layouts: Mapping[str, Layout], modules:
 def _pairs(
     adapter: Adapter, config: LoraConfig, modules: Iterable[Module], layouts: Mapping[str, Layout]
 ) -> Iterable[Pair]:
-    ranks, alphas = Lookup(config.rank_pattern, config.rank), Lookup(config.alpha_pattern, config.lora_alpha)
+    alphas = Lookup(config.alpha_pattern, config.lora_alpha)
     start = adapter.headers[WEIGHTS].data_start
     for module in modules:
         halves = {
@@ -114,12 +115,15 @@ def _pairs(
             )
             for half, tensor in module.halves.items()
         }
+        alpha = alphas.of(module.name)
+        if alpha is None:
+            raise not_mergeable(f"alpha_pattern of the adapter does not tell what it is for {module.name}")
         yield Pair(
             module=module.name,
             layout=layouts[module.name],
             a=halves["A"],
             b=halves["B"],
-            scaling=config.scaling(ranks.of(module.name), alphas.of(module.name)),
+            scaling=config.scaling(halves["A"].shape[0], alpha),
         )
 
 

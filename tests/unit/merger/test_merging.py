@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,23 @@ def test_an_empty_tensor_and_one_of_a_single_value_are_carried_over(tmp_path: Pa
     make_adapter().write(tmp_path / "adapter")
     before, after = read_tensors(base), read_tensors(run(tmp_path))
     assert {name: after[name] for name in odd} == {name: before[name] for name in odd}
+
+
+def test_where_the_file_system_shares_blocks_only_what_changes_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_base(tmp_path / "base", dtype="BF16", shards=2)
+    make_adapter(targets=TARGETS).write(tmp_path / "adapter")
+    expected = files_of(run(tmp_path))
+    (tmp_path / "out").rename(tmp_path / "first")
+
+    def share(source: int, target: int) -> bool:
+        os.pwrite(target, os.pread(source, os.fstat(source).st_size, 0), 0)
+        return True
+
+    monkeypatch.setattr("lora_merger.transfer.reflink", share)
+    monkeypatch.setattr("lora_merger.transfer.copy_range", lambda *_: pytest.fail("nothing is left to copy"))
+    assert files_of(run(tmp_path)) == expected
 
 
 def test_where_the_kernel_can_not_copy_the_bytes_are_read_and_written(
