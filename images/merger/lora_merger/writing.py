@@ -1,7 +1,7 @@
 """All shards, by a pool of threads: copies and runs of blocks, in the order of the files, a few of them in flight.
 
-A shard that is written is hashed and forced to disk by two threads of their own while the next one is written; so the
-disk is busy from the first second on.
+A shard is hashed and forced to disk by threads of their own while the next one is written; so the disk is busy from
+the first second on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from lora_merger.stopping import Stop
 from lora_operator.adapter import WEIGHTS
 
 # So much is written before the disk is told to begin; left alone, the kernel waits until a tenth of memory is dirty.
-_FLUSH_EVERY: Final = 64 * 1024 * 1024
+_FLUSH_EVERY: Final = 128 * 1024 * 1024
+# One hashes what is read, one what is written, and one waits for the disk.
+_FINISHERS: Final = 3
 
 Task = Callable[[Bench], None]
 
@@ -50,7 +52,7 @@ class Writing:
         with ExitStack() as stack:
             adapter = os.open(self.adapter / WEIGHTS, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, adapter)
-            finishers = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="finish"))
+            finishers = stack.enter_context(ThreadPoolExecutor(_FINISHERS, thread_name_prefix="finish"))
             workers = stack.enter_context(ThreadPoolExecutor(self.threads, thread_name_prefix="merge"))
             pool = _Pool(workers, self.plan, room=2 * self.threads, stop=self.stop, failures=failures)
             before: Callable[[], None] | None = None
