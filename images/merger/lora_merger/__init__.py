@@ -1,4 +1,4 @@
-"""lora-merge: folds a LoRA adapter into its base at the speed of a copy, in memory that does not grow with the model.
+"""lora-merge: folds a LoRA adapter into its base as a stream, in memory that does not grow with the model.
 
     from lora_merger.merging import MergeRequest, merge
     merged = merge(MergeRequest(base="models/llama", adapter="hf://acme/support-lora@v1", out=Path("merged")))
