@@ -26,12 +26,13 @@ class Target:
 
 
 PYPROJECT = "pyproject.toml"
-DEV_EXTRAS = ("--extra", "operator", "--extra", "agent", "--extra", "cli")
+DEV_EXTRAS = ("--extra", "operator", "--extra", "agent", "--extra", "merger", "--extra", "cli")
 TARGETS = (
     Target("dev", (PYPROJECT,), (*DEV_EXTRAS, "--group", "dev", *UNIVERSAL)),
     Target("operator", (PYPROJECT,), ("--extra", "operator", "-c", "constraints/dev.txt", *UNIVERSAL)),
     Target("agent", (PYPROJECT,), ("--extra", "agent", "-c", "constraints/dev.txt", *UNIVERSAL)),
     Target("cli", (PYPROJECT,), ("--extra", "cli", "-c", "constraints/dev.txt", *UNIVERSAL)),
+    Target("merger", (PYPROJECT,), ("--extra", "merger", "-c", "constraints/dev.txt", *UNIVERSAL)),
     Target("build", ("constraints/build.in",), ("-c", "constraints/dev.txt", *UNIVERSAL)),
     Target(
         "engine",

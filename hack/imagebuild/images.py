@@ -37,7 +37,13 @@ THIN_TRAINER = Image("trainer", ("build",), target="thin", estimate="20 s")
 FULL_TRAINER = Image("trainer", ("build", "trainer"), target="full", estimate="10 minutes")
 # What the local cluster needs: its trainer finds the libraries in the mounted heavy environment.
 LOCAL = (OPERATOR, AGENT, THIN_TRAINER)
-SOURCES = ("operator/lora_operator", "operator/lora_inspect", "images/agent/lora_agent", "images/trainer/lora_trainer")
+SOURCES = (
+    "operator/lora_operator",
+    "operator/lora_inspect",
+    "images/agent/lora_agent",
+    "images/merger/lora_merger",
+    "images/trainer/lora_trainer",
+)
 PROJECT_FILES = ("LICENSE", "README.md", "pyproject.toml", ".dockerignore")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagebuild import base, engine
 
-PACKAGE_ROOTS = ("operator", "images/agent", "images/trainer", "hack", "tests")
+PACKAGE_ROOTS = ("operator", "images/agent", "images/merger", "images/trainer", "hack", "tests")
 COMMANDS = {
     "python": "/opt/lora/env/bin/python",
     "vllm": "/opt/lora/env/bin/vllm",

@@ -15,7 +15,7 @@ import pytest
 import hubserver
 from lora_operator.protocol.training import ExitCode
 from support import training
-from support.training import Trainer
+from support.real_trainer import Trainer
 
 KILLS: Final = 10
 STEPS: Final = 200

@@ -15,7 +15,7 @@ import hubserver
 from lora_operator.adapter import open_directory
 from lora_operator.protocol.training import COMMIT_TRAILER, ExitCode, Reason
 from support import training
-from support.training import Ended, Trainer
+from support.real_trainer import Ended, Trainer
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from lora_operator.adapter import open_directory
 from lora_operator.protocol.training import COMMIT_TRAILER, ExitCode, Reason, Result
 from support import training
 from support.operating import eventually
-from support.training import Trainer
+from support.real_trainer import Trainer
 
 STEPS: Final = 12
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from imagebuild import engine, wrappers
 from lora_operator.protocol.training import Result, read_result
-from support.training import jsonl
+from support.real_trainer import jsonl
 from tinymodel import cached
 
 COUNT = 16

@@ -80,7 +80,7 @@ REFILLING = Life(healthy_since=0, refill=A)
         pytest.param(Life(), True, A, A, 1, True, id="engine down, nothing was there: stays"),
     ],
 )
-def test_readiness(  # noqa: PLR0917 - a table
+def test_readiness(
     life: Life, was_ready: bool, unsettled: frozenset[str], on_disk: frozenset[str], now: float, ready: bool
 ) -> None:
     told = is_ready(life, was_ready=was_ready, unsettled=set(unsettled), on_disk=set(on_disk), now=now, bound=120)

@@ -24,7 +24,7 @@ def test_huggingface_hub_has_one_version_everywhere() -> None:
     versions = {
         name: requirements.version(pins(name), "huggingface-hub") for name in FILES if "huggingface-hub" in pins(name)
     }
-    assert {"dev", "operator", "agent", "cli", "engine", "trainer"} <= versions.keys()
+    assert {"dev", "operator", "agent", "merger", "cli", "engine", "trainer"} <= versions.keys()
     assert len(set(versions.values())) == 1, versions
 
 
@@ -35,8 +35,8 @@ def test_what_is_tested_with_the_heavy_environment_is_what_the_trainer_ships() -
     assert [name for name in common if requirements.version(tested, name) != requirements.version(shipped, name)] == []
 
 
-def test_the_images_of_operator_and_agent_hold_no_torch() -> None:
-    assert "torch" not in pins("operator").keys() | pins("agent").keys()
+def test_operator_agent_and_merger_need_no_torch() -> None:
+    assert "torch" not in pins("operator").keys() | pins("agent").keys() | pins("merger").keys()
 
 
 def test_the_wheel_is_built_with_what_pyproject_asks_for() -> None:

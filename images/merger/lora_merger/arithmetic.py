@@ -1,0 +1,131 @@
+"""The numbers: PEFT's merge in float32, in its order of operations, on one block of rows at a time. Pure.
+
+PEFT computes `(B @ A) * scaling` in float32 and adds it to the weight in place, which rounds once; for an embedding it
+rounds the product to the weight's dtype first. docs/decisions/0025 says how near to PEFT's bits this comes, and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+# The dtypes that a touched tensor may have, as safetensors names them, and the bytes of one value.
+WIDTHS: Final = {"F32": 4, "F16": 2, "BF16": 2}
+# What an adapter may be saved in; PEFT makes float32 of each.
+ADAPTER_WIDTHS: Final = {**WIDTHS, "F64": 8}
+# torch's matrix product adds up this many products one after the other, then adds such sums.
+_PANEL: Final = 192
+
+
+def panel(rank: int) -> int:
+    """Return how many products torch's matrix product (MKL's) adds up before it begins another sum."""
+    if rank <= _PANEL:
+        return rank
+    return (rank + 1) // 2 if rank <= 2 * _PANEL else _PANEL
+
+
+def widen(raw: bytes | bytearray | memoryview, dtype: str) -> Floats:
+    """Return the values of *raw* as float32, in an array of their own."""
+    if dtype == "BF16":
+        wide = np.frombuffer(raw, "<u2").astype("<u4")
+        wide <<= np.uint32(16)
+        return wide.view(np.float32)
+    return np.frombuffer(raw, {"F32": "<f4", "F16": "<f2", "F64": "<f8"}[dtype]).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The arrays that one thread computes in: made once, so that memory does not depend on how much is merged."""
+
+    weights: NDArray[np.uint32]
+    delta: Floats
+    spare: NDArray[np.uint32]
+    half: NDArray[np.uint16]
+
+    @classmethod
+    def of(cls, elements: int) -> Workspace:
+        """Return a workspace for blocks of up to *elements* values."""
+        return cls(
+            np.empty(elements, np.uint32),
+            np.empty(elements, np.float32),
+            np.empty(elements, np.uint32),
+            np.empty(elements, np.uint16),
+        )
+
+
+def product(left: Floats, right: Floats, scaling: float, space: Workspace) -> Floats:
+    """Return `(left @ right) * scaling` as PEFT computes it, in the workspace's delta."""
+    rows, rank = left.shape
+    delta = space.delta[: rows * right.shape[1]].reshape(rows, right.shape[1])
+    step = panel(rank)
+    np.matmul(left[:, :step], right[:step], out=delta)
+    for start in range(step, rank, step):
+        partial = space.spare.view(np.float32)[: delta.size].reshape(delta.shape)
+        np.matmul(left[:, start : start + step], right[start : start + step], out=partial)
+        delta += partial
+    # torch makes a float32 of the number before it multiplies.
+    delta *= np.float32(scaling)
+    return delta
+
+
+def load(raw: memoryview, dtype: str, space: Workspace) -> Floats:
+    """Return the values of *raw* as float32, in the workspace's weights."""
+    count = len(raw) // WIDTHS[dtype]
+    weights = space.weights[:count]
+    if dtype == "BF16":
+        np.copyto(weights, np.frombuffer(raw, "<u2"))
+        weights <<= np.uint32(16)
+    elif dtype == "F16":
+        np.copyto(weights.view(np.float32), np.frombuffer(raw, "<f2"))
+    else:
+        np.copyto(weights.view(np.float32), np.frombuffer(raw, "<f4"))
+    return weights.view(np.float32)
+
+
+def store(values: Floats, dtype: str, space: Workspace) -> memoryview:
+    """Return the bytes of *values* rounded once, to nearest even; they lie in the workspace. Destroys *values*."""
+    flat = values.reshape(-1)
+    if dtype == "F32":
+        return flat.data.cast("B")
+    half = space.half[: flat.size]
+    if dtype == "F16":
+        with np.errstate(over="ignore"):
+            np.copyto(half.view(np.float16), flat, casting="same_kind")
+    else:
+        bits = flat.view(np.uint32)
+        spare = space.spare[: flat.size]
+        np.right_shift(bits, 16, out=spare)
+        spare &= np.uint32(1)
+        bits += spare
+        bits += np.uint32(0x7FFF)
+        np.copyto(half, bits.view(np.uint16)[1::2])
+    return half.data.cast("B")
+
+
+def rounded(values: Floats, dtype: str, space: Workspace) -> Floats:
+    """Round *values* to *dtype* and back, in place: what PEFT does to an embedding's product before it adds it."""
+    if dtype == "F32":
+        return values
+    half = np.frombuffer(store(values, dtype, space), "<u2")
+    bits = values.reshape(-1).view(np.uint32)
+    if dtype == "F16":
+        np.copyto(bits.view(np.float32), half.view(np.float16))
+    else:
+        np.copyto(bits, half)
+        bits <<= np.uint32(16)
+    return values
+
+
+def is_finite(raw: memoryview, dtype: str) -> bool:
+    """Tell whether no value of *raw* is NaN or infinite, from the bits: without the sign, such sort last."""
+    kind, mask, limit = {
+        "F32": ("<u4", 0x7FFFFFFF, 0x7F800000),
+        "F16": ("<u2", 0x7FFF, 0x7C00),
+        "BF16": ("<u2", 0x7FFF, 0x7F80),
+    }[dtype]
+    bits = np.frombuffer(raw, kind)
+    return bits.size == 0 or int(np.bitwise_and(bits, bits.dtype.type(mask)).max()) < limit

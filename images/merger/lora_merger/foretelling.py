@@ -1,0 +1,64 @@
+"""`--dry-run`: which weights change, how many bytes are written, and about how long that takes on this disk."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from lora_merger.merging import Prepared
+from lora_merger.plan import Plan
+from lora_merger.progress import duration, size
+
+_PROBE: Final = 32 * 1024 * 1024
+# Hashing base and output and computing what changes, on one core of a server of 2024; the disk is slower, mostly.
+_BYTES_PER_CORE_SECOND: Final = 400e6
+
+
+def report(prepared: Prepared) -> str:
+    """Return what a merge would do, for people."""
+    plan, request = prepared.plan, prepared.request
+    merged = sum(span.target_bytes for span in plan.merges)
+    folder = request.out.absolute().parent
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    kinds = ", ".join(f"{name} in {count}" for name, count in _kinds(plan).items())
+    shares = f"{merged / plan.bytes_written:.0%}" if plan.bytes_written else "0%"
+    lines = [
+        f"base      {_source(prepared.base.name, prepared.base.revision)}: {len(plan.shards)} weights files",
+        f"adapter   {_source(prepared.adapter.name, prepared.adapter.revision)}: {prepared.summary.digest}",
+        f"changes   {len(plan.merges)} weights, {size(merged)} ({shares}): {kinds}",
+        f"writes    {size(plan.bytes_written)} to {request.out}; {size(free)} are free there",
+        f"takes     about {duration(estimate(plan, folder, request.threads))}",
+        *(f"note      {warning}" for warning in prepared.warnings),
+        "Nothing was written.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def estimate(plan: Plan, folder: Path, threads: int | None) -> float:
+    """Return the seconds that a merge takes: the slower of this disk, which is tried, and the processors."""
+    cores = min(threads or 4, len(os.sched_getaffinity(0)))
+    return max(plan.bytes_written / _disk_speed(folder), plan.bytes_written / (_BYTES_PER_CORE_SECOND * cores))
+
+
+def _disk_speed(folder: Path) -> float:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        started = time.monotonic()
+        part = os.urandom(1024 * 1024)
+        for _ in range(_PROBE // len(part)):
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+        return _PROBE / max(time.monotonic() - started, 1e-3)
+
+
+def _kinds(plan: Plan) -> Counter[str]:
+    return Counter(span.name.removesuffix(".weight").rpartition(".")[2] for span in plan.merges)
+
+
+def _source(name: str, revision: str | None) -> str:
+    return f"hf://{name}@{revision}" if revision else name

@@ -1,0 +1,86 @@
+"""The command: what it prints, its exit codes, and the rehearsal."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from lora_merger.__main__ import main
+from lora_merger.progress import Progress, duration, line, size
+from lora_merger.refusal import ExitCode
+from support.adapters import make_adapter
+from support.checkpoints import write_base
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "merging.md"
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    write_base(tmp_path / "base", dtype="BF16", shards=2)
+    make_adapter().write(tmp_path / "adapter")
+    return [str(tmp_path / name) for name in ("base", "adapter", "out")]
+
+
+def test_it_says_what_it_has_done(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--threads", "2", "--verify"]) == ExitCode.OK
+    told = capsys.readouterr()
+    assert "4 weights merged, 1.8 MB in all" in told.out
+    assert "100%" in told.err
+
+
+def test_a_refusal_is_one_sentence_and_its_code(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words[:2], str(Path(words[2]) / "deeper")]) == ExitCode.NOT_FOUND
+    assert capsys.readouterr().err.strip() == f"lora-merge: {words[2]} is no directory"
+
+
+def test_a_rehearsal_tells_and_writes_nothing(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert main([*words, "--dry-run"]) == ExitCode.OK
+    told = capsys.readouterr().out
+    assert re.search(r"^changes   4 weights, .*: q_proj in 2, v_proj in 2$", told, re.MULTILINE)
+    assert re.search(r"^takes     about \d+ s$", told, re.MULTILINE)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("wrong", [["--threads", "0"], ["--dtype", "int8"], ["--what"]])
+def test_a_wrong_word_is_argparse_s_own_exit_code(words: list[str], wrong: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*words, *wrong])
+    assert caught.value.code == ExitCode.USAGE
+
+
+def test_every_exit_code_has_its_row() -> None:
+    rows = {int(code) for code in re.findall(r"^\| (\d+) \|", DOCUMENT.read_text(), re.MULTILINE)}
+    assert rows == {int(code) for code in ExitCode}
+
+
+def test_a_bar_tells_part_amount_rate_and_time_left() -> None:
+    assert line("merging", 1_100_000_000, 2_200_000_000, 2.5) == (
+        "merging [############............]  50%  1.1 GB of 2.2 GB  440 MB/s  2 s left"
+    )
+    assert line("merging", 0, 10, 0.0) == "merging [........................]   0%  0 B of 10 B  0 B/s"
+
+
+def test_without_a_terminal_there_are_lines_and_no_escapes() -> None:
+    stream = io.StringIO()
+    bar = Progress("merging", 100, stream=stream)
+    bar.advance(40)
+    bar.advance(60)
+    bar.end()
+    assert stream.getvalue().count("\n") == 1
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, "0 B"), (1500, "1.5 kB"), (12_000_000, "12 MB"), (7e12, "7.0 TB")])
+def test_amounts_are_for_people(count: float, told: str) -> None:
+    assert size(count) == told
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(3.4, "3 s"), (600, "10 min"), (7200, "2.0 h")])
+def test_times_are_for_people(seconds: float, told: str) -> None:
+    assert duration(seconds) == told
