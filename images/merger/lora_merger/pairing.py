@@ -20,7 +20,6 @@ from lora_operator.adapter.tensors import Module, find_modules
 
 _EMBEDDING: Final = "model.embed_tokens"
 _HEAD: Final = "lm_head"
-_HEAD: Final = "lm_head"
 # What transformers' model types keep in a Conv1D, whose weight is (in, out).
 _CONV1D_TYPES: Final = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 _CONV1D_MODULES: Final = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
