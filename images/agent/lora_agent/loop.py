@@ -148,7 +148,7 @@ class Holder:
         """See what the engine has, and whether it is still the engine of before."""
         work = self._work
         view = await self._engine.look()
-        if view.health is Health.SILENT:
+        if view.health in {Health.SILENT, Health.UNLISTED}:
             # It may be hanging or merely busy: what it had is the best that is known.
             view = replace(view, served=work.view.served, adapters=work.view.adapters)
         if view.health is not work.view.health:

@@ -12,6 +12,13 @@ _NO_ROUTE = "Not Found"
 """FastAPI's whole message for a path that it doesn't have."""
 
 
+def of_listing(refusal: Refusal) -> Trouble:
+    """Return the trouble of an engine that is well but doesn't say what it has."""
+    if refusal.status in {401, 403}:
+        return _unauthorised()
+    return Trouble("EngineNotReady", f"the engine answers /v1/models with {refusal}", ends=Ends.TRANSIENT)
+
+
 def of_load(refusal: Refusal) -> Trouble:
     """Return the trouble of a load that was refused."""
     if refusal.status in {401, 403}:
@@ -45,6 +52,8 @@ def silence(error: NoAnswer, *, reason: str) -> Trouble:
 def _unauthorised() -> Trouble:
     return Trouble(
         "EngineUnauthorized",
-        "the engine has an API key that the agent does not have, or another one",
+        "the engine asks for an API key that the agent does not have, or has another one: give it to the engine's "
+        "container as VLLM_API_KEY in env, with its value or a secretKeyRef, or as --api-key in its command; from an "
+        "envFrom, a configMapKeyRef or a script the agent can't have it",
         ends=Ends.REFUSED,
     )

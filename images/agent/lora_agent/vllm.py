@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from lora_agent import refusals
 from lora_agent.bodies import read_up_to
 from lora_agent.engine import Health, NoAnswer, Refusal, View
 
@@ -35,14 +36,20 @@ class VLLM:
         """Return what the engine has; never raises."""
         try:
             await self._call("GET", "/health", limit=LOOK_SECONDS)
-            listing = json.loads(await self._call("GET", "/v1/models", limit=LOOK_SECONDS))
-            models = [(str(card["id"]), card.get("parent"), str(card.get("root") or "")) for card in listing["data"]]
         except NoAnswer as error:
             return View(health=Health.DOWN if error.refused else Health.SILENT, problem=str(error))
         except Refusal as error:
-            return View(health=Health.SILENT, problem=_problem(error))
-        except (ValueError, KeyError, TypeError):
-            return View(health=Health.SILENT, problem="/v1/models is not the list of models that vLLM gives")
+            return View(health=Health.SILENT, problem=f"the engine answers /health with {error}")
+        try:
+            listing = json.loads(await self._call("GET", "/v1/models", limit=LOOK_SECONDS))
+            models = [(str(card["id"]), card.get("parent"), str(card.get("root") or "")) for card in listing["data"]]
+        except NoAnswer as error:
+            return View(health=Health.DOWN if error.refused else Health.UNLISTED, problem=str(error))
+        except Refusal as error:
+            trouble = refusals.of_listing(error)
+            return View(health=Health.UNLISTED, reason=trouble.reason, problem=trouble.message)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return View(health=Health.UNLISTED, problem="/v1/models is not the list of models that vLLM gives")
         return View(
             health=Health.UP,
             served=tuple(name for name, parent, _ in models if parent is None),
@@ -102,9 +109,14 @@ class VLLM:
 
     def _headers(self) -> dict[str, str]:
         """Return the engine's key, read anew: kubelet may bring it late, and change it."""
-        if self._api_key_file is None or not self._api_key_file.is_file():
+        if self._api_key_file is None:
             return {}
-        return {"Authorization": f"Bearer {self._api_key_file.read_text(encoding='utf-8').strip()}"}
+        try:
+            key = self._api_key_file.read_bytes().decode(errors="replace").strip()
+        except OSError:
+            return {}
+        # What no header can carry is no key: the engine says then that it lacks one.
+        return {"Authorization": f"Bearer {key}"} if key.isascii() and key.isprintable() else {}
 
 
 def told(text: str) -> str:
@@ -143,9 +155,3 @@ def busy_adapters(metrics: str) -> frozenset[str] | None:
     labels = dict(_LABEL.findall(max(series)[1]))
     names = f"{labels.get('running_lora_adapters', '')},{labels.get('waiting_lora_adapters', '')}"
     return frozenset(name for name in names.split(",") if name)
-
-
-def _problem(refusal: Refusal) -> str:
-    if refusal.status == 401:
-        return "the engine has an API key that the agent does not have"
-    return f"the engine answers {refusal}"
