@@ -61,6 +61,7 @@ class Holder:
 
     async def run(self) -> None:
         """Hold the adapters until cancelled."""
+        self._wake.set()
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -78,6 +79,12 @@ class Holder:
 
     async def step(self) -> None:
         """Take one look at everything and do what follows from it."""
+        await self.look_round()
+        await self._carrier.carry_out(plan(self._observed()), self._wanted)
+        self.refresh()
+
+    async def look_round(self) -> None:
+        """Take one look at everything and tell what there is."""
         self._shards.poll()
         if self._secret.poll():
             self._carrier.secret_changed()
@@ -85,8 +92,6 @@ class Holder:
         self._take_wanted()
         self._carrier.read_base()
         await self._look()
-        self.refresh()
-        await self._carrier.carry_out(plan(self._observed()), self._wanted)
         self.refresh()
 
     def push(self, shard: Shard) -> None:
