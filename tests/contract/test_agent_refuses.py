@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -318,6 +319,52 @@ async def test_nothing_is_loaded_that_cannot_be_compared_with_the_base(
         assert agents.BASE in pending.message
         assert not engine.calls("/v1/load_lora_adapter")
         assert (await pod.call("GET", "/v1/base"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        pytest.param({"base_model": "s3://bucket/llama"}, "spec.baseModel", id="a name that is none on the Hub"),
+        pytest.param({"hub_token": "hf_\udcff"}, "tokenSecretRef", id="a token that no header can carry"),
+        pytest.param({"base_model_path": Path("/" + "x" * 5000)}, "spec.baseModel", id="what nobody thought of"),
+    ],
+)
+async def test_a_base_that_can_never_be_read_is_told_and_not_tried_again_at_once(
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path, settings: dict[str, Any], field: str
+) -> None:
+    wanted = entry(hub)
+    async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url, poll_seconds=600, **settings) as pod:
+        await pod.push(wanted)
+        pending = await pod.until(lambda report: field in str(report.entries))
+        assert pending.entries[0].reason == "BaseNotReadable"
+        looks = len(engine.requests)
+        # An agent that tries again at once looks at the engine each time.
+        await pod.report(heard=await pod.report(), wait=2)
+        assert len(engine.requests) < looks + 10
+
+
+async def test_a_token_that_no_header_can_carry_is_refused_by_its_field(pod: Pod, hub: hubserver.Hub) -> None:
+    files = make_adapter()
+    key = door.credential_key("team-a", "hf", "token")
+    source = agents.publish(hub, "acme/private", files, private=True).model_copy(update={"credential": key})
+    private = agents.entry_for(files, source)
+    pod.mount_secret({key: "hf_caf\N{LATIN SMALL LETTER E WITH ACUTE}\nx"})
+    async with pod.run():
+        await pod.push(private)
+        failed = await pod.reaches(private.engine_name, State.FAILED, reason="TokenMalformed")
+        assert "spec.source.hub.tokenSecretRef" in failed.message
+        assert "hf_caf" not in failed.message
+
+
+async def test_a_repository_s_name_that_the_hub_does_not_take_is_refused_by_its_field(
+    pod: Pod, hub: hubserver.Hub
+) -> None:
+    there = entry(hub)
+    lost = there.model_copy(update={"hub": there.hub.model_copy(update={"repo": "a/b/c"})})
+    async with pod.run():
+        await pod.push(lost)
+        failed = await pod.reaches(lost.engine_name, State.FAILED, reason="RepositoryNotFound")
+        assert "spec.source.hub.repo" in failed.message
 
 
 async def test_a_tensor_of_a_layer_that_the_base_lacks_is_refused(pod: Pod, hub: hubserver.Hub) -> None:

@@ -24,6 +24,9 @@ from lora_operator.protocol.manifest import File, HubSource
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _SLOWEST_BYTES_PER_SECOND: Final = 100_000
 _CONFIG_LIMIT: Final = 4 * 1024 * 1024
+_TOKEN_FIELD: Final = "spec.source.hub.tokenSecretRef"  # noqa: S105 - a field's name
+_BASE_TOKEN_FIELD: Final = f"{_TOKEN_FIELD} of an adapter of this engine"
+"""The base is read with each token that adapters brought."""
 
 
 def session() -> aiohttp.ClientSession:
@@ -41,12 +44,17 @@ class Hub:
 
     async def download(self, source: HubSource, file: File, *, token: str | None, into: Path) -> None:
         """Bring one file, exactly as the manifest gives its size and sha256; raises Trouble."""
-        url = hf_hub_url(source.repo, file.path, revision=source.commit, endpoint=self.endpoint)
+        try:
+            url = hf_hub_url(source.repo, file.path, revision=source.commit, endpoint=self.endpoint)
+        except ValueError as error:
+            message = f"{source.repo} is no repository's name: correct spec.source.hub.repo"
+            raise Trouble("RepositoryNotFound", message, ends=Ends.REFUSED) from error
+        headers = _headers(token, field=_TOKEN_FIELD)
         where = f"{file.path} of {source.repo} at {source.commit[:12]}"
         seconds = 300 + file.size / _SLOWEST_BYTES_PER_SECOND
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=30, sock_read=60)
         try:
-            async with self.session.get(url, headers=_headers(token), timeout=timeout) as response:
+            async with self.session.get(url, headers=headers, timeout=timeout) as response:
                 await _raise_for(response, where=where, token=token)
                 found = await _write(response, into, limit=file.size)
         except TimeoutError as error:
@@ -64,11 +72,16 @@ class Hub:
 
     async def config(self, model: str, *, token: str | None) -> bytes:
         """Return a model's config.json from its default branch; raises Trouble."""
-        url = hf_hub_url(model, "config.json", endpoint=self.endpoint)
+        try:
+            url = hf_hub_url(model, "config.json", endpoint=self.endpoint)
+        except ValueError as error:
+            message = f"{model} is no model's name on the Hub: set spec.baseModel of the LoRAEngine to its base's"
+            raise Trouble("BaseNotReadable", message, ends=Ends.REFUSED) from error
+        headers = _headers(token, field=_BASE_TOKEN_FIELD)
         where = f"config.json of {model}"
         timeout = aiohttp.ClientTimeout(total=60, sock_connect=30)
         try:
-            async with self.session.get(url, headers=_headers(token), timeout=timeout) as response:
+            async with self.session.get(url, headers=headers, timeout=timeout) as response:
                 await _raise_for(response, where=where, token=token)
                 return await read_up_to(response, _CONFIG_LIMIT)
         except TimeoutError as error:
@@ -91,10 +104,15 @@ async def _write(response: aiohttp.ClientResponse, into: Path, *, limit: int) ->
     return digest.hexdigest()
 
 
-def _headers(token: str | None) -> dict[str, str]:
+def _headers(token: str | None, *, field: str) -> dict[str, str]:
     # Not huggingface_hub's build_hf_headers: it asks the Hub something first, and blocks the loop meanwhile.
     headers = {"User-Agent": f"lora-operator-agent/{version('lora-operator')}"}
-    return headers | {"Authorization": f"Bearer {token}"} if token else headers
+    if not token:
+        return headers
+    if not (token.isascii() and token.isprintable()):
+        message = f"what the Secret of {field} holds is no token: it has characters that no header can carry"
+        raise Trouble("TokenMalformed", message, ends=Ends.REFUSED)
+    return headers | {"Authorization": f"Bearer {token}"}
 
 
 async def _raise_for(response: aiohttp.ClientResponse, *, where: str, token: str | None) -> None:
