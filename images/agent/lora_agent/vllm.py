@@ -5,15 +5,17 @@ Checked against a real vLLM, call by call: see the engine contract suite of the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
 from lora_agent import refusals
-from lora_agent.bodies import read_up_to
+from lora_agent.bodies import CutError, lines_of, read_up_to
 from lora_agent.engine import Health, NoAnswer, Refusal, View
 
 LOOK_SECONDS: Final = 5.0
@@ -82,23 +84,38 @@ class VLLM:
         await self._call("POST", "/v1/completions", body, limit=PROBE_SECONDS)
 
     async def busy(self) -> frozenset[str] | None:
-        """Return the adapters that requests are running on or waiting for; None where the engine doesn't tell."""
+        """Return the adapters that requests are running on or waiting for; None where the engine doesn't tell.
+
+        What was cut tells nothing: the word that an adapter is asked may have been in the rest.
+        """
+        metrics = Metrics()
         try:
-            return busy_adapters(await self._call("GET", "/metrics", limit=LOOK_SECONDS))
-        except (NoAnswer, Refusal):
+            async with self._asked("GET", "/metrics", limit=LOOK_SECONDS) as response:
+                async for line in lines_of(response, _BODY_LIMIT):
+                    metrics.take(line)
+        except (NoAnswer, Refusal, CutError, ValueError):
             return None
+        return metrics.busy
 
     async def _call(self, method: str, path: str, body: dict[str, Any] | None = None, *, limit: float) -> str:
+        async with self._asked(method, path, body, limit=limit) as response:
+            return (await read_up_to(response, _BODY_LIMIT)).decode(errors="replace")
+
+    @contextlib.asynccontextmanager
+    async def _asked(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, limit: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Give a good answer whose body is still to be read, within the limit too; raises Refusal or NoAnswer."""
         timeout = aiohttp.ClientTimeout(total=limit)
         try:
             request = self._session.request(
                 method, f"{self._url}{path}", json=body, headers=self._headers(), timeout=timeout
             )
             async with request as response:
-                text = (await read_up_to(response, _BODY_LIMIT)).decode(errors="replace")
                 if response.status >= 400:
+                    text = (await read_up_to(response, _BODY_LIMIT)).decode(errors="replace")
                     raise Refusal(response.status, told(text))
-                return text
+                yield response
         except aiohttp.ClientConnectorError as error:
             refused = isinstance(error.os_error, ConnectionRefusedError)
             raise NoAnswer(f"{path}: {error.os_error}", refused=refused) from error
@@ -136,22 +153,44 @@ def told(text: str) -> str:
     return clean if len(clean) <= MESSAGE_LIMIT else f"{clean[: MESSAGE_LIMIT - 3]}..."
 
 
-_LORA_INFO: Final = re.compile(r"^vllm:lora_requests_info\{(?P<labels>.*)\} (?P<value>\S+)$", re.MULTILINE)
+_LORA_INFO: Final = re.compile(r"vllm:lora_requests_info\{(?P<labels>.*)\} (?P<value>\S+)")
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
-_REQUESTS: Final = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (?P<value>\S+)$", re.MULTILINE)
+_REQUESTS: Final = re.compile(r"vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (?P<value>\S+)")
+
+
+class Metrics:
+    """What vLLM's metrics say of requests, read line by line: they grow with every combination of adapters ever asked.
+
+    Each combination stays as a series whose value is the time it was last true: the latest counts.
+    """
+
+    def __init__(self) -> None:
+        self._requests: list[float] = []
+        self._latest: tuple[float, str] | None = None
+
+    def take(self, line: str) -> None:
+        """Read one line; raises ValueError where a value is no number."""
+        if requests := _REQUESTS.fullmatch(line):
+            self._requests.append(float(requests["value"]))
+        elif info := _LORA_INFO.fullmatch(line):
+            series = (float(info["value"]), info["labels"])
+            self._latest = series if self._latest is None else max(self._latest, series)
+
+    @property
+    def busy(self) -> frozenset[str] | None:
+        """The adapters in the latest word on running and waiting requests; None without such a word."""
+        if self._requests and not any(self._requests):
+            return frozenset()
+        if self._latest is None:
+            return None
+        labels = dict(_LABEL.findall(self._latest[1]))
+        names = f"{labels.get('running_lora_adapters', '')},{labels.get('waiting_lora_adapters', '')}"
+        return frozenset(name for name in names.split(",") if name)
 
 
 def busy_adapters(metrics: str) -> frozenset[str] | None:
-    """Read vLLM's metrics: the adapters in its latest word on running and waiting requests; None without such a word.
-
-    Every combination of names ever seen stays as a series whose value is the time it was last true: the latest counts.
-    """
-    requests = [float(found["value"]) for found in _REQUESTS.finditer(metrics)]
-    if requests and not any(requests):
-        return frozenset()
-    series = [(float(found["value"]), found["labels"]) for found in _LORA_INFO.finditer(metrics)]
-    if not series:
-        return None
-    labels = dict(_LABEL.findall(max(series)[1]))
-    names = f"{labels.get('running_lora_adapters', '')},{labels.get('waiting_lora_adapters', '')}"
-    return frozenset(name for name in names.split(",") if name)
+    """Return the adapters that whole metrics say are asked; None where they don't tell."""
+    read = Metrics()
+    for line in metrics.split("\n"):
+        read.take(line)
+    return read.busy
