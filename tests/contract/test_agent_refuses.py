@@ -123,6 +123,38 @@ async def test_what_the_hub_does_not_have_is_told(
         failed = await pod.reaches(lost.engine_name, State.FAILED)
         assert failed.reason in {reason, "HubUnauthorized"}
         assert lost.hub.repo in failed.message
+        assert "spec.source.hub." in failed.message
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "field"),
+    [
+        pytest.param(401, "HubUnauthorized", "spec.source.hub.tokenSecretRef", id="401"),
+        pytest.param(404, "RepositoryNotFound", "spec.source.hub.repo", id="404"),
+        pytest.param(418, "HubRefused", "spec.source.hub.repo", id="anything"),
+    ],
+)
+async def test_what_the_hub_refuses_names_the_field_to_change(
+    pod: Pod, hub: hubserver.Hub, status: int, reason: str, field: str
+) -> None:
+    wanted = entry(hub)
+    hub.fault("safetensors", status=status, times=-1)
+    async with pod.run():
+        await pod.push(wanted)
+        failed = await pod.reaches(wanted.engine_name, State.FAILED, reason=reason)
+        assert field in failed.message
+
+
+async def test_a_base_that_the_hub_hides_names_the_fields_to_change(
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path
+) -> None:
+    wanted = entry(hub)
+    hub.fault("config.json", status=404, times=-1)
+    async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url) as pod:
+        await pod.push(wanted)
+        pending = await pod.until(lambda report: "no such repository" in str(report.entries))
+        assert "spec.baseModel" in pending.entries[0].message
+        assert "tokenSecretRef" in pending.entries[0].message
 
 
 async def test_a_private_adapter_waits_for_its_token_and_is_fetched_with_it(pod: Pod, hub: hubserver.Hub) -> None:
@@ -136,6 +168,7 @@ async def test_a_private_adapter_waits_for_its_token_and_is_fetched_with_it(pod:
         pod.mount_secret({key: "hf_wrong"})
         failed = await pod.reaches(private.engine_name, State.FAILED)
         assert failed.reason in {"HubUnauthorized", "RepositoryNotFound"}
+        assert "spec.source.hub.tokenSecretRef" in failed.message
         assert "hf_wrong" not in failed.message
         pod.mount_secret({key: "hf_write\n"})
         await pod.reaches(private.engine_name, State.LOADED)

@@ -32,7 +32,12 @@ def of_load(refusal: Refusal) -> Trouble:
         )
     if refusal.status in {408, 429, 502, 503, 504}:
         return Trouble("EngineNotReady", f"the engine answers {refusal}", ends=Ends.TRANSIENT)
-    return Trouble("LoadRefused", f"the engine refuses the adapter: {refusal}", ends=Ends.REFUSED)
+    return Trouble(
+        "LoadRefused",
+        "the engine refuses the adapter (change what spec.source names, or the engine's flags where they forbid it): "
+        f"{refusal}",
+        ends=Ends.REFUSED,
+    )
 
 
 def of_probe(refusal: Refusal) -> Trouble:
@@ -41,7 +46,11 @@ def of_probe(refusal: Refusal) -> Trouble:
         return _unauthorised()
     if refusal.status in {404, 408, 429} or refusal.status >= 500:
         return Trouble("ProbePending", f"the engine answers the probe with {refusal}", ends=Ends.TRANSIENT)
-    return Trouble("ProbeRefused", f"the engine has the adapter but refuses a completion: {refusal}", ends=Ends.REFUSED)
+    return Trouble(
+        "ProbeRefused",
+        f"the engine has the adapter but refuses a completion (it needs a --model that completes text): {refusal}",
+        ends=Ends.REFUSED,
+    )
 
 
 def silence(error: NoAnswer, *, reason: str) -> Trouble:
