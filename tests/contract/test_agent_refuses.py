@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +123,38 @@ async def test_what_the_hub_does_not_have_is_told(
         failed = await pod.reaches(lost.engine_name, State.FAILED)
         assert failed.reason in {reason, "HubUnauthorized"}
         assert lost.hub.repo in failed.message
+        assert "spec.source.hub." in failed.message
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "field"),
+    [
+        pytest.param(401, "HubUnauthorized", "spec.source.hub.tokenSecretRef", id="401"),
+        pytest.param(404, "RepositoryNotFound", "spec.source.hub.repo", id="404"),
+        pytest.param(418, "HubRefused", "spec.source.hub.repo", id="anything"),
+    ],
+)
+async def test_what_the_hub_refuses_names_the_field_to_change(
+    pod: Pod, hub: hubserver.Hub, status: int, reason: str, field: str
+) -> None:
+    wanted = entry(hub)
+    hub.fault("safetensors", status=status, times=-1)
+    async with pod.run():
+        await pod.push(wanted)
+        failed = await pod.reaches(wanted.engine_name, State.FAILED, reason=reason)
+        assert field in failed.message
+
+
+async def test_a_base_that_the_hub_hides_names_the_fields_to_change(
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path
+) -> None:
+    wanted = entry(hub)
+    hub.fault("config.json", status=404, times=-1)
+    async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url) as pod:
+        await pod.push(wanted)
+        pending = await pod.until(lambda report: "no such repository" in str(report.entries))
+        assert "spec.baseModel" in pending.entries[0].message
+        assert "tokenSecretRef" in pending.entries[0].message
 
 
 async def test_a_private_adapter_waits_for_its_token_and_is_fetched_with_it(pod: Pod, hub: hubserver.Hub) -> None:
@@ -135,6 +168,7 @@ async def test_a_private_adapter_waits_for_its_token_and_is_fetched_with_it(pod:
         pod.mount_secret({key: "hf_wrong"})
         failed = await pod.reaches(private.engine_name, State.FAILED)
         assert failed.reason in {"HubUnauthorized", "RepositoryNotFound"}
+        assert "spec.source.hub.tokenSecretRef" in failed.message
         assert "hf_wrong" not in failed.message
         pod.mount_secret({key: "hf_write\n"})
         await pod.reaches(private.engine_name, State.LOADED)
@@ -248,13 +282,53 @@ async def test_an_engine_with_an_api_key_is_served_with_it_and_told_without(hub:
     async with fake_engine.serve(api_key="secret-key") as engine:
         async with agents.running(tmp_path / "without", engine_url=engine.url, hub_url=hub.url) as pod:
             await pod.push(wanted)
-            pending = await pod.until(lambda report: report.entries and report.entries[0].reason == "EngineNotReady")
-            assert "API key" in pending.entries[0].message
+            pending = await pod.reaches(wanted.engine_name, State.PENDING, reason="EngineUnauthorized")
+            assert "VLLM_API_KEY" in pending.message
+            assert "--api-key" in pending.message
         async with agents.running(
             tmp_path / "with", engine_url=engine.url, hub_url=hub.url, engine_api_key_file=key
         ) as pod:
             await pod.push(wanted)
             await pod.reaches(wanted.engine_name, State.LOADED)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        pytest.param({"status": 401}, "EngineUnauthorized", id="a key that the agent can't have"),
+        pytest.param({"status": 500}, "EngineNotReady", id="an error"),
+    ],
+)
+async def test_an_engine_that_hides_its_models_keeps_its_pod_from_being_ready_for_the_bound_only(
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path, fault: dict[str, int], reason: str
+) -> None:
+    agents.publish_base(hub)
+    wanted = entry(hub)
+    engine.fault("/v1/models", times=-1, **fault)
+    pod = agents.pod(tmp_path, engine_url=engine.url, hub_url=hub.url, ready_timeout_seconds=3)
+    pod.mount_secret()
+    for shard in pod.shards(wanted):
+        pod.mount(shard)
+    async with pod.run():
+        assert not await pod.is_ready()
+        await pod.reaches(wanted.engine_name, State.PENDING, reason=reason)
+        await agents.eventually(pod.is_ready)
+        engine.clear_faults()
+        await pod.reaches(wanted.engine_name, State.LOADED)
+
+
+@pytest.mark.parametrize("key", [b"secret-\xff", b"two\nlines"], ids=["not ASCII", "two lines"])
+async def test_a_key_that_no_header_can_carry_does_not_stop_the_agent(
+    hub: hubserver.Hub, tmp_path: Path, key: bytes
+) -> None:
+    agents.publish_base(hub)
+    file = tmp_path / "key"
+    file.write_bytes(key)
+    async with (
+        fake_engine.serve(api_key="secret-key") as engine,
+        agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url, engine_api_key_file=file) as pod,
+    ):
+        await agents.eventually(pod.is_ready)
 
 
 async def test_a_download_that_nobody_wants_any_more_is_stopped(pod: Pod, hub: hubserver.Hub) -> None:
@@ -278,6 +352,52 @@ async def test_nothing_is_loaded_that_cannot_be_compared_with_the_base(
         assert agents.BASE in pending.message
         assert not engine.calls("/v1/load_lora_adapter")
         assert (await pod.call("GET", "/v1/base"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        pytest.param({"base_model": "s3://bucket/llama"}, "spec.baseModel", id="a name that is none on the Hub"),
+        pytest.param({"hub_token": "hf_\udcff"}, "tokenSecretRef", id="a token that no header can carry"),
+        pytest.param({"base_model_path": Path("/" + "x" * 5000)}, "spec.baseModel", id="what nobody thought of"),
+    ],
+)
+async def test_a_base_that_can_never_be_read_is_told_and_not_tried_again_at_once(
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path, settings: dict[str, Any], field: str
+) -> None:
+    wanted = entry(hub)
+    async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url, poll_seconds=600, **settings) as pod:
+        await pod.push(wanted)
+        pending = await pod.until(lambda report: field in str(report.entries))
+        assert pending.entries[0].reason == "BaseNotReadable"
+        looks = len(engine.requests)
+        # An agent that tries again at once looks at the engine each time.
+        await pod.report(heard=await pod.report(), wait=2)
+        assert len(engine.requests) < looks + 10
+
+
+async def test_a_token_that_no_header_can_carry_is_refused_by_its_field(pod: Pod, hub: hubserver.Hub) -> None:
+    files = make_adapter()
+    key = door.credential_key("team-a", "hf", "token")
+    source = agents.publish(hub, "acme/private", files, private=True).model_copy(update={"credential": key})
+    private = agents.entry_for(files, source)
+    pod.mount_secret({key: "hf_caf\N{LATIN SMALL LETTER E WITH ACUTE}\nx"})
+    async with pod.run():
+        await pod.push(private)
+        failed = await pod.reaches(private.engine_name, State.FAILED, reason="TokenMalformed")
+        assert "spec.source.hub.tokenSecretRef" in failed.message
+        assert "hf_caf" not in failed.message
+
+
+async def test_a_repository_s_name_that_the_hub_does_not_take_is_refused_by_its_field(
+    pod: Pod, hub: hubserver.Hub
+) -> None:
+    there = entry(hub)
+    lost = there.model_copy(update={"hub": there.hub.model_copy(update={"repo": "a/b/c"})})
+    async with pod.run():
+        await pod.push(lost)
+        failed = await pod.reaches(lost.engine_name, State.FAILED, reason="RepositoryNotFound")
+        assert "spec.source.hub.repo" in failed.message
 
 
 async def test_a_tensor_of_a_layer_that_the_base_lacks_is_refused(pod: Pod, hub: hubserver.Hub) -> None:

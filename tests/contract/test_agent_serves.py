@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import stat
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +201,47 @@ async def test_a_restarted_agent_tells_at_once_what_the_engine_has_and_loads_not
         await pod.until(lambda report: report.base_known)
         assert not world.engine.calls("/v1/load_lora_adapter")
         assert not [record for record in world.hub.requests if "safetensors" in record.path]
+
+
+async def test_a_restarted_agent_opens_its_door_before_it_loads_anything(world: World) -> None:
+    entry = world.entry()
+    pod = world.pod()
+    async with pod.run():
+        await pod.push(entry)
+        await pod.reaches(entry.engine_name, State.LOADED)
+    await world.engine.restart()
+    world.engine.requests.clear()
+    world.engine.fault("/v1/load_lora_adapter", hang=True)
+    async with pod.run():
+        assert not world.engine.calls("/v1/load_lora_adapter")
+        world.engine.clear_faults()
+        await pod.reaches(entry.engine_name, State.LOADED)
+
+
+async def test_on_a_full_disk_an_agent_stays_ready_across_its_restart_and_frees_what_is_not_wanted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, kept = world.entry(make_adapter(seed=1), name="old"), world.entry(make_adapter(seed=2), name="kept")
+    pod = world.pod()
+    for shard in pod.shards(old, kept):
+        pod.mount(shard)
+    async with pod.run():
+        await pod.until(lambda report: report.ready)
+        await pod.reaches(old.engine_name, State.LOADED)
+        await pod.reaches(kept.engine_name, State.LOADED)
+
+        def no_space(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        for make in ("mkstemp", "mkdtemp"):
+            monkeypatch.setattr(tempfile, make, no_space)
+    async with pod.run():
+        assert await pod.is_ready()
+        await pod.push(kept)
+        await pod.gone(old.engine_name)
+        assert not (pod.volume / old.digest.removeprefix("sha256:")).exists()
+        assert world.engine.adapters.keys() == {kept.engine_name}
+        assert await pod.is_ready()
 
 
 async def test_a_mount_that_lags_undoes_no_push_also_across_a_restart(world: World) -> None:

@@ -56,7 +56,8 @@ async def serve(settings: Settings, *, host: str | None = None, port: int = PORT
             tls=tls,
         )
         # Before anybody can ask: what is told after a restart of the agent is what the engine has, not a blank.
-        await holder.step()
+        # What there is to do comes after: a pod that was Ready is not kept waiting by a load.
+        await holder.look_round()
         runner = web.AppRunner(door(holder, secret), access_log=None, shutdown_timeout=1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

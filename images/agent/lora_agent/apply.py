@@ -19,7 +19,7 @@ from typing import Final
 
 from lora_agent import backoff
 from lora_agent import life as lives
-from lora_agent.backoff import Setback, Step, Trouble
+from lora_agent.backoff import Ends, Setback, Step, Trouble
 from lora_agent.base import Known, read_base
 from lora_agent.disk import Disk
 from lora_agent.engine import Engine, Health, NoAnswer, Refusal, View
@@ -34,7 +34,7 @@ from lora_operator.protocol.manifest import Entry
 _log = logging.getLogger(__name__)
 BLIND_GRACE_SECONDS: Final = 60.0
 """How long files outlive their unload where the engine doesn't tell whether requests still run on them."""
-_AUTHORISATION: Final = frozenset({"HubUnauthorized", "RepositoryNotFound"})
+_AUTHORISATION: Final = frozenset({"HubUnauthorized", "RepositoryNotFound", "TokenMalformed"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -230,14 +230,22 @@ class Carrier:
                 tokens=tokens,
             )
         except Trouble as trouble:
-            self._work.base_problem = trouble.message
-            self._base_setback = backoff.after(
-                self._base_setback, trouble, step=Step.FETCH, now=time.monotonic(), jitter=_jitter()
-            )
-            _log.warning("the base can't be read", extra={"problem": trouble.message})
+            self._set_base_back(trouble)
+        except Exception as error:  # noqa: BLE001 - see below
+            # Nobody awaits this task, and its end wakes the loop: without a setback it would begin anew at once.
+            _log.exception("reading the base failed")
+            problem = f"{type(error).__name__} while reading {self._settings.base_model}: see spec.baseModel"
+            self._set_base_back(Trouble("BaseNotReadable", problem, ends=Ends.REFUSED))
         finally:
             self._base_task = None
             self._wake()
+
+    def _set_base_back(self, trouble: Trouble) -> None:
+        self._work.base_problem = trouble.message
+        self._base_setback = backoff.after(
+            self._base_setback, trouble, step=Step.FETCH, now=time.monotonic(), jitter=_jitter()
+        )
+        _log.warning("the base can't be read", extra={"problem": trouble.message})
 
     def _set_back(self, name: str, step: Step, trouble: Trouble) -> None:
         if name not in self._work.hexes:

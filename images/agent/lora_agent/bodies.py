@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import aiohttp
 
 
@@ -13,3 +15,21 @@ async def read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
         if len(body) >= limit:
             break
     return bytes(body[:limit])
+
+
+class CutError(Exception):
+    """The body is longer than the limit, or ends in the middle of a line."""
+
+
+async def lines_of(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[str]:
+    """Yield the body's lines as they come; raises CutError where not all of it is there to see."""
+    read, rest = 0, b""
+    async for chunk in response.content.iter_any():
+        read += len(chunk)
+        if read > limit:
+            raise CutError
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+    if rest:
+        raise CutError

@@ -6,11 +6,12 @@ mistakes the one for the other. A certificate that changes is taken for the conn
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
+import os
 import ssl
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -44,13 +45,18 @@ class ServerTls:
                 self._load(_make())
 
     def _load(self, pair: tuple[bytes, bytes]) -> None:
-        # OpenSSL through Python reads files only. The directory is ours alone and gone at once.
-        with tempfile.TemporaryDirectory() as place:
-            certificate, key = Path(place, "tls.crt"), Path(place, "tls.key")
-            certificate.write_bytes(pair[0])
-            key.write_bytes(pair[1])
+        with _file_of(pair[0]) as certificate, _file_of(pair[1]) as key:
             self.context.load_cert_chain(certificate, key)
         self._taken = pair
+
+
+@contextlib.contextmanager
+def _file_of(content: bytes) -> Iterator[str]:
+    """Return the path of a file in memory: OpenSSL through Python reads files only, and the disk may be full."""
+    with os.fdopen(os.memfd_create("pem"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _make() -> tuple[bytes, bytes]:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,11 +84,11 @@ class Disk:
         self._published[digest_hex] = size
 
     def hide(self, digest_hex: str) -> Path:
-        """Take an adapter out of sight at once; returns what is still to be deleted."""
-        trash = Path(tempfile.mkdtemp(dir=self._root / ".trash")) / digest_hex
+        """Take an adapter out of sight at once, on a full disk too; returns what is still to be deleted."""
+        trash = self._root / ".trash" / f"{digest_hex}-{uuid.uuid4().hex}"
         self.path(digest_hex).rename(trash)
         del self._published[digest_hex]
-        return trash.parent
+        return trash
 
 
 def hex_of(digest: str) -> str | None:
@@ -107,11 +108,16 @@ def sync(directory: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that a reader, or we after a crash, sees the old text or the new one."""
+    """Write a small file so that a reader, or we after a crash, sees the old text or the new one; raises OSError."""
     descriptor, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(name).replace(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        # Each try would leave one more on a disk that may be full.
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _size(directory: Path) -> int:

@@ -17,6 +17,8 @@ class Health(StrEnum):
     """How the engine answers."""
 
     UP = "Up"
+    UNLISTED = "Unlisted"
+    """It says that it is well, but not what it has: the agent lacks its key, or its list can't be read."""
     SILENT = "Silent"
     """Something listens, but does not say that it is well: it starts, hangs, or is dying."""
     DOWN = "Down"
@@ -31,8 +33,10 @@ class View:
     served: tuple[str, ...] = ()
     adapters: Mapping[str, str] = field(default_factory=dict)
     """Adapter name -> the path that it was loaded from."""
+    reason: str = "EngineNotReady"
+    """Why it isn't UP, for the report of what waits for it."""
     problem: str = ""
-    """Why it isn't UP, for a person."""
+    """The same for a person."""
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an accident

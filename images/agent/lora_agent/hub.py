@@ -26,6 +26,28 @@ _SLOWEST_BYTES_PER_SECOND: Final = 100_000
 _CONFIG_LIMIT: Final = 4 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fields:
+    """What to change where the Hub refuses."""
+
+    repo: str
+    revision: str
+    token: str
+
+
+_ADAPTER: Final = _Fields(
+    repo="spec.source.hub.repo",
+    revision="spec.source.hub.revision",
+    token="spec.source.hub.tokenSecretRef",  # noqa: S106 - a field's name
+)
+_BASE: Final = _Fields(
+    repo="spec.baseModel of the LoRAEngine",
+    revision="spec.baseModel of the LoRAEngine",
+    # The base is read with each token that adapters brought.
+    token="spec.source.hub.tokenSecretRef of an adapter of this engine",  # noqa: S106 - a field's name
+)
+
+
 def session() -> aiohttp.ClientSession:
     """Return a session that goes through a proxy where the environment names one."""
     # aiohttp's own context is as old as its import, and knows of no certificates that were added since.
@@ -41,13 +63,18 @@ class Hub:
 
     async def download(self, source: HubSource, file: File, *, token: str | None, into: Path) -> None:
         """Bring one file, exactly as the manifest gives its size and sha256; raises Trouble."""
-        url = hf_hub_url(source.repo, file.path, revision=source.commit, endpoint=self.endpoint)
+        try:
+            url = hf_hub_url(source.repo, file.path, revision=source.commit, endpoint=self.endpoint)
+        except ValueError as error:
+            message = f"{source.repo} is no repository's name: correct {_ADAPTER.repo}"
+            raise Trouble("RepositoryNotFound", message, ends=Ends.REFUSED) from error
+        headers = _headers(token, fields=_ADAPTER)
         where = f"{file.path} of {source.repo} at {source.commit[:12]}"
         seconds = 300 + file.size / _SLOWEST_BYTES_PER_SECOND
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=30, sock_read=60)
         try:
-            async with self.session.get(url, headers=_headers(token), timeout=timeout) as response:
-                await _raise_for(response, where=where, token=token)
+            async with self.session.get(url, headers=headers, timeout=timeout) as response:
+                await _raise_for(response, where=where, token=token, fields=_ADAPTER)
                 found = await _write(response, into, limit=file.size)
         except TimeoutError as error:
             raise _unavailable(f"{where}: the Hub is too slow to answer") from error
@@ -64,12 +91,17 @@ class Hub:
 
     async def config(self, model: str, *, token: str | None) -> bytes:
         """Return a model's config.json from its default branch; raises Trouble."""
-        url = hf_hub_url(model, "config.json", endpoint=self.endpoint)
+        try:
+            url = hf_hub_url(model, "config.json", endpoint=self.endpoint)
+        except ValueError as error:
+            message = f"{model} is no model's name on the Hub: set {_BASE.repo} to its base's"
+            raise Trouble("BaseNotReadable", message, ends=Ends.REFUSED) from error
+        headers = _headers(token, fields=_BASE)
         where = f"config.json of {model}"
         timeout = aiohttp.ClientTimeout(total=60, sock_connect=30)
         try:
-            async with self.session.get(url, headers=_headers(token), timeout=timeout) as response:
-                await _raise_for(response, where=where, token=token)
+            async with self.session.get(url, headers=headers, timeout=timeout) as response:
+                await _raise_for(response, where=where, token=token, fields=_BASE)
                 return await read_up_to(response, _CONFIG_LIMIT)
         except TimeoutError as error:
             raise _unavailable(f"{where}: the Hub is too slow to answer") from error
@@ -91,13 +123,18 @@ async def _write(response: aiohttp.ClientResponse, into: Path, *, limit: int) ->
     return digest.hexdigest()
 
 
-def _headers(token: str | None) -> dict[str, str]:
+def _headers(token: str | None, *, fields: _Fields) -> dict[str, str]:
     # Not huggingface_hub's build_hf_headers: it asks the Hub something first, and blocks the loop meanwhile.
     headers = {"User-Agent": f"lora-operator-agent/{version('lora-operator')}"}
-    return headers | {"Authorization": f"Bearer {token}"} if token else headers
+    if not token:
+        return headers
+    if not (token.isascii() and token.isprintable()):
+        message = f"what the Secret of {fields.token} holds is no token: it has characters that no header can carry"
+        raise Trouble("TokenMalformed", message, ends=Ends.REFUSED)
+    return headers | {"Authorization": f"Bearer {token}"}
 
 
-async def _raise_for(response: aiohttp.ClientResponse, *, where: str, token: str | None) -> None:
+async def _raise_for(response: aiohttp.ClientResponse, *, where: str, token: str | None, fields: _Fields) -> None:
     """Turn the Hub's refusal into a trouble with the reason that a LoRAAdapter shows."""
     status, code = response.status, response.headers.get("X-Error-Code", "")
     if status < 400:
@@ -105,18 +142,22 @@ async def _raise_for(response: aiohttp.ClientResponse, *, where: str, token: str
     if status in {408, 425, 429} or status >= 500:
         wait = response.headers.get("Retry-After", "")
         raise _unavailable(f"{where}: the Hub answers {status}", at_least=float(wait) if wait.isdigit() else 0.0)
+    reason, message = _refusal(status, code, token=token, fields=fields)
+    raise Trouble(reason, f"{where}: {message}", ends=Ends.REFUSED)
+
+
+def _refusal(status: int, code: str, *, token: str | None, fields: _Fields) -> tuple[str, str]:
+    """Return the reason, and what happened with the field to change."""
     if status in {401, 403}:
-        have = "the token does not give access" if token else "there is no token: set spec.source.hub.tokenSecretRef"
-        raise Trouble("HubUnauthorized", f"{where}: the Hub answers {status}; {have}", ends=Ends.REFUSED)
+        have = "the token does not give access: ask for it, or change" if token else "there is no token: set"
+        return "HubUnauthorized", f"the Hub answers {status}; {have} {fields.token}"
     if code == "RevisionNotFound":
-        raise Trouble("RevisionNotFound", f"{where}: the Hub has no such commit (any more)", ends=Ends.REFUSED)
+        return "RevisionNotFound", f"the Hub has no such commit (any more): change {fields.revision}"
     if code == "EntryNotFound":
-        raise Trouble("MissingFile", f"{where}: the Hub has no such file in this commit", ends=Ends.REFUSED)
+        return "MissingFile", f"the Hub has no such file in this commit: publish it, and change {fields.revision}"
     if status == 404:
-        raise Trouble(
-            "RepositoryNotFound", f"{where}: no such repository, or the token may not see it", ends=Ends.REFUSED
-        )
-    raise Trouble("HubRefused", f"{where}: the Hub answers {status}", ends=Ends.REFUSED)
+        return "RepositoryNotFound", f"no such repository, or hidden: change {fields.repo} or {fields.token}"
+    return "HubRefused", f"the Hub answers {status}: see {fields.repo} and {fields.token}"
 
 
 def _unavailable(message: str, *, at_least: float = 0.0) -> Trouble:

@@ -16,7 +16,7 @@ class Life:
     """What is true since the engine's last start."""
 
     healthy_since: float | None = None
-    """The first healthy answer of this life, on the clock that is given to `after`."""
+    """The first healthy answer of this life, on the clock that is given to `after`; what it has may still be untold."""
     answered: frozenset[str] = frozenset()
     """Adapters that the engine lists and that have answered a probe."""
     refill: frozenset[str] = frozenset()
@@ -34,11 +34,13 @@ def after(life: Life, view: View, *, wanted: AbstractSet[str], now: float) -> Li
         return Life(refill=life.refill | life.answered)
     if view.health is Health.SILENT:
         return life
+    life = replace(life, healthy_since=now if life.healthy_since is None else min(life.healthy_since, now))
+    if view.health is Health.UNLISTED:
+        return life
     kept = life.answered & view.adapters.keys()
     if life.answered & wanted and not kept:
-        life = Life(refill=life.refill | life.answered)
-    healthy_since = now if life.healthy_since is None else min(life.healthy_since, now)
-    return replace(life, healthy_since=healthy_since, answered=kept, refill=life.refill - kept)
+        life = Life(healthy_since=now, refill=life.refill | life.answered)
+    return replace(life, answered=kept, refill=life.refill - kept)
 
 
 def answered(life: Life, name: str) -> Life:

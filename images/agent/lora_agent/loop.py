@@ -61,6 +61,7 @@ class Holder:
 
     async def run(self) -> None:
         """Hold the adapters until cancelled."""
+        self._wake.set()
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -78,6 +79,12 @@ class Holder:
 
     async def step(self) -> None:
         """Take one look at everything and do what follows from it."""
+        await self.look_round()
+        await self._carrier.carry_out(plan(self._observed()), self._wanted)
+        self.refresh()
+
+    async def look_round(self) -> None:
+        """Take one look at everything and tell what there is."""
         self._shards.poll()
         if self._secret.poll():
             self._carrier.secret_changed()
@@ -85,8 +92,6 @@ class Holder:
         self._take_wanted()
         self._carrier.read_base()
         await self._look()
-        self.refresh()
-        await self._carrier.carry_out(plan(self._observed()), self._wanted)
         self.refresh()
 
     def push(self, shard: Shard) -> None:
@@ -148,7 +153,7 @@ class Holder:
         """See what the engine has, and whether it is still the engine of before."""
         work = self._work
         view = await self._engine.look()
-        if view.health is Health.SILENT:
+        if view.health in {Health.SILENT, Health.UNLISTED}:
             # It may be hanging or merely busy: what it had is the best that is known.
             view = replace(view, served=work.view.served, adapters=work.view.adapters)
         if view.health is not work.view.health:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -9,6 +10,8 @@ from pydantic import Field, ValidationError
 from lora_agent.disk import write_whole
 from lora_agent.life import Life
 from lora_operator.protocol.manifest import Wire
+
+_log = logging.getLogger(__name__)
 
 
 class Remembered(Wire):
@@ -36,6 +39,7 @@ class Memory:
         self._path = state / "pod.json"
         self._pod_uid = pod_uid
         self._last = self._read()
+        self._failing = False
 
     @property
     def last(self) -> Remembered:
@@ -43,7 +47,7 @@ class Memory:
         return self._last
 
     def keep(self, *, ready: bool, life: Life, hexes: dict[str, str]) -> None:
-        """Remember this."""
+        """Remember this; where the disk doesn't take it, a later call tries again."""
         now = Remembered(
             pod_uid=self._pod_uid,
             ready=ready,
@@ -53,9 +57,16 @@ class Memory:
             loads=life.loads,
             hexes=hexes,
         )
-        if now != self._last:
+        if now == self._last:
+            return
+        try:
             write_whole(self._path, now.model_dump_json(by_alias=True))
-            self._last = now
+        except OSError as error:
+            if not self._failing:
+                _log.warning("what is known can't be kept for a restart", extra={"problem": str(error)})
+            self._failing = True
+        else:
+            self._last, self._failing = now, False
 
     def _read(self) -> Remembered:
         try:

@@ -195,7 +195,7 @@ def _waiting_for_engine(observed: Observed, name: str) -> EntryReport:
     if observed.view.health is Health.UP:
         return EntryReport(engine_name=name, state=State.LOADING)
     return EntryReport(
-        engine_name=name, state=State.PENDING, reason="EngineNotReady", message=observed.view.problem[:1024]
+        engine_name=name, state=State.PENDING, reason=observed.view.reason, message=observed.view.problem[:1024]
     )
 
 

@@ -12,6 +12,13 @@ _NO_ROUTE = "Not Found"
 """FastAPI's whole message for a path that it doesn't have."""
 
 
+def of_listing(refusal: Refusal) -> Trouble:
+    """Return the trouble of an engine that is well but doesn't say what it has."""
+    if refusal.status in {401, 403}:
+        return _unauthorised()
+    return Trouble("EngineNotReady", f"the engine answers /v1/models with {refusal}", ends=Ends.TRANSIENT)
+
+
 def of_load(refusal: Refusal) -> Trouble:
     """Return the trouble of a load that was refused."""
     if refusal.status in {401, 403}:
@@ -25,7 +32,12 @@ def of_load(refusal: Refusal) -> Trouble:
         )
     if refusal.status in {408, 429, 502, 503, 504}:
         return Trouble("EngineNotReady", f"the engine answers {refusal}", ends=Ends.TRANSIENT)
-    return Trouble("LoadRefused", f"the engine refuses the adapter: {refusal}", ends=Ends.REFUSED)
+    return Trouble(
+        "LoadRefused",
+        "the engine refuses the adapter (change what spec.source names, or the engine's flags where they forbid it): "
+        f"{refusal}",
+        ends=Ends.REFUSED,
+    )
 
 
 def of_probe(refusal: Refusal) -> Trouble:
@@ -34,7 +46,11 @@ def of_probe(refusal: Refusal) -> Trouble:
         return _unauthorised()
     if refusal.status in {404, 408, 429} or refusal.status >= 500:
         return Trouble("ProbePending", f"the engine answers the probe with {refusal}", ends=Ends.TRANSIENT)
-    return Trouble("ProbeRefused", f"the engine has the adapter but refuses a completion: {refusal}", ends=Ends.REFUSED)
+    return Trouble(
+        "ProbeRefused",
+        f"the engine has the adapter but refuses a completion (it needs a --model that completes text): {refusal}",
+        ends=Ends.REFUSED,
+    )
 
 
 def silence(error: NoAnswer, *, reason: str) -> Trouble:
@@ -45,6 +61,8 @@ def silence(error: NoAnswer, *, reason: str) -> Trouble:
 def _unauthorised() -> Trouble:
     return Trouble(
         "EngineUnauthorized",
-        "the engine has an API key that the agent does not have, or another one",
+        "the engine asks for an API key that the agent does not have, or has another one: give it to the engine's "
+        "container as VLLM_API_KEY in env, with its value or a secretKeyRef, or as --api-key in its command; from an "
+        "envFrom, a configMapKeyRef or a script the agent can't have it",
         ends=Ends.REFUSED,
     )

@@ -24,6 +24,9 @@ class Shards:
         self._mount = mount
         self._seen: dict[int, _Signature] = {}
         self._held: dict[int, Shard] = {}
+        self._unkept: set[int] = set()
+        """What is acted on and not on the disk yet, for that took no more."""
+        self._failing = False
         for index in range(SHARDS):
             shard = _read(self._kept(index), index)
             if shard is not None:
@@ -45,6 +48,7 @@ class Shards:
 
     def poll(self) -> bool:
         """Read what is new in the mount; tells whether something changed."""
+        self._keep()
         changed = False
         for index in range(SHARDS):
             path = self._mount / f"{index}.json"
@@ -57,14 +61,30 @@ class Shards:
         return changed
 
     def offer(self, shard: Shard) -> bool:
-        """Take a shard if it is newer than the one held: first onto the disk, then acted on."""
+        """Take a shard if it is newer than the one held: onto the disk, and acted on.
+
+        Acted on as well where the disk is full: what it no longer names may be all that can go.
+        """
         held = self._held.get(shard.index)
         if held is not None and shard.revision <= held.revision:
             return False
-        write_whole(self._kept(shard.index), shard.to_json())
         self._held[shard.index] = shard
+        self._unkept.add(shard.index)
+        self._keep()
         _log.info("took shard", extra={"shard": shard.index, "revision": shard.revision, "entries": len(shard.entries)})
         return True
+
+    def _keep(self) -> None:
+        for index in sorted(self._unkept):
+            try:
+                write_whole(self._kept(index), self._held[index].to_json())
+            except OSError as error:
+                if not self._failing:
+                    _log.warning("shards can't be kept for a restart", extra={"problem": str(error)})
+                self._failing = True
+                return
+            self._unkept.discard(index)
+        self._failing = False
 
     def _kept(self, index: int) -> Path:
         return self._state / f"shard-{index}.json"

@@ -194,7 +194,9 @@ class EngineSpec(Model):
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
     """allowedNamespaces are the namespaces whose adapters the engine takes."""
     flags: EngineFlags | None = None
-    """flags say what the engine's command line says, where that can't be read."""
+    """flags say what the engine's command line says, where that can't be read. The engine has to answer on 127.0.0.1
+    then, on its `--port`; where not even that can be read, on 8000, or else on its container's port called http, or
+    else on the first one."""
     agent: AgentSettings = AgentSettings()
     """agent is the sidecar that fetches and loads adapters."""
 

@@ -5,6 +5,7 @@ Measured against vLLM 0.32; flags are read and never written.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ TRAP_SERVICE: Final = "vllm"
 TRAP_VARIABLE: Final = "VLLM_PORT"
 DEFAULT_PORT: Final = 8000
 API_KEY_VARIABLE: Final = "VLLM_API_KEY"
+ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - read, never bound
+_LOCAL_HOSTS: Final = frozenset({"", ANY_ADDRESS, "::", "127.0.0.1", "localhost"})
+"""The values of --host with which vLLM answers on 127.0.0.1, where the agent asks it."""
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SHORT: Final = {"-dp": "--data-parallel-size", "-asc": "--api-server-count"}
@@ -61,6 +65,7 @@ class Command:
     served_name: str | None = None
     enable_lora: bool = False
     flags: EngineFlags
+    host: str = ANY_ADDRESS
     port: int = DEFAULT_PORT
     uds: bool = False
     tls: bool = False
@@ -101,6 +106,17 @@ def read_command(container: Object) -> Command | str:
         return _command(_Given.parse(_arguments(container)))
     except UnreadableError as error:
         return str(error)
+
+
+def read_around(container: Object, flags: EngineFlags, *, port: int) -> Command:
+    """Return a command line that can't be read: what is told of it, and what there is to see of where it listens."""
+    try:
+        given = _Given.parse(_arguments(container), strict=False)
+    except UnreadableError:
+        return Command(enable_lora=True, flags=flags, port=port)
+    with contextlib.suppress(UnreadableError):
+        port = given.number("--port", port) or port
+    return Command(enable_lora=True, flags=flags, port=port, **_listening(given))
 
 
 def literal_api_key(container: Object) -> str | None:
@@ -186,6 +202,12 @@ def refused(command: Command, container: str) -> Refusal | None:
         )
     if command.uds:
         return Refusal("UnixSocket", "the engine listens on a Unix socket that the agent can't reach: remove --uds")
+    if command.host not in _LOCAL_HOSTS:
+        return Refusal(
+            "HostNotLocal",
+            f"the engine listens on {command.host} only, and the agent asks it on 127.0.0.1: set --host {ANY_ADDRESS}"
+            f" in container {container}, or remove --host",
+        )
     if command.tls:
         return Refusal("EngineTLS", "the engine speaks TLS itself, which the agent does not: remove --ssl-keyfile")
     return None
@@ -221,7 +243,7 @@ class _Given:
     positional: str | None
 
     @classmethod
-    def parse(cls, words: Sequence[str]) -> _Given:
+    def parse(cls, words: Sequence[str], *, strict: bool = True) -> _Given:
         values: dict[str, str | None] = {}
         positional = words[0] if words and not words[0].startswith("-") else None
         unknown = [positional] if positional is not None and "$" in positional else []
@@ -241,9 +263,9 @@ class _Given:
             values[name] = given
             if name in _READ and "$" in (given or ""):
                 unknown.append(name)
-        if unknown:
+        if strict and unknown:
             raise UnreadableError(f"{', '.join(unknown)} depends on what only the running container knows")
-        if "--config" in values:
+        if strict and "--config" in values:
             raise UnreadableError("its flags are in the file that --config names")
         return cls(values, positional)
 
@@ -277,6 +299,14 @@ def _flags(given: _Given) -> EngineFlags:
         raise UnreadableError("--max-loras or --max-cpu-loras is out of range") from error
 
 
+def _listening(given: _Given) -> dict[str, Any]:
+    return {
+        "host": given.values.get("--host", ANY_ADDRESS) or "",
+        "uds": "--uds" in given.values,
+        "tls": "--ssl-keyfile" in given.values,
+    }
+
+
 def _command(given: _Given) -> Command:
     parallel = given.number("--data-parallel-size", 1)
     several_nodes = (given.number("--nnodes", 1) or 1) > 1
@@ -286,8 +316,7 @@ def _command(given: _Given) -> Command:
         enable_lora=given.enables_lora(),
         flags=_flags(given),
         port=given.number("--port") or DEFAULT_PORT,
-        uds="--uds" in given.values,
-        tls="--ssl-keyfile" in given.values,
+        **_listening(given),
         api_server_count=given.number("--api-server-count", parallel) or 1,
         several_pods=next(
             (name for name in _SEVERAL_PODS if name in given.values), "--nnodes" if several_nodes else None

@@ -141,8 +141,16 @@ def _given_by_hand(engine: LoRAEngine, container: Object) -> vllm.Command | None
     flags = engine.spec.flags
     if flags is None or flags.max_lora_rank is None or engine.spec.base_model is None:
         return None
-    ports = container.get("ports") or [{"containerPort": vllm.DEFAULT_PORT}]
-    return vllm.Command(enable_lora=True, flags=flags, port=ports[0]["containerPort"])
+    return vllm.read_around(container, flags, port=_declared_port(container))
+
+
+def _declared_port(container: Object) -> int:
+    """Return the API's port among those that the engine's container declares: vLLM's own, or the one called http."""
+    ports = {port["containerPort"]: port.get("name") for port in container.get("ports", [])}
+    if not ports or vllm.DEFAULT_PORT in ports:
+        return vllm.DEFAULT_PORT
+    called = [port for port, name in ports.items() if name == "http"]
+    return int([*called, *ports][0])
 
 
 def _sets_runtime_updates(deployment: Object, container: Object) -> bool | Refusal:

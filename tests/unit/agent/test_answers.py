@@ -65,6 +65,23 @@ def test_a_refused_probe_has_a_reason(refusal: Refusal, reason: str) -> None:
     assert refusals.of_probe(refusal).reason == reason
 
 
+@pytest.mark.parametrize(
+    ("trouble", "change"),
+    [
+        pytest.param(refusals.of_load(Refusal(500, "x" * 900)), "spec.source", id="load"),
+        pytest.param(refusals.of_load(Refusal(401, "x")), "VLLM_API_KEY", id="load, API key"),
+        pytest.param(refusals.of_probe(Refusal(400, "x" * 900)), "--model", id="probe"),
+        pytest.param(refusals.of_probe(Refusal(401, "x")), "--api-key", id="probe, API key"),
+        pytest.param(refusals.of_listing(Refusal(401, "x")), "--api-key", id="listing, API key"),
+    ],
+)
+def test_what_is_refused_for_good_names_what_to_change_however_long_the_engine_talks(
+    trouble: Trouble, change: str
+) -> None:
+    told_of = setback.after(None, trouble, step=Step.LOAD, now=0, jitter=0)
+    assert change in told_of.message
+
+
 def test_silence_is_waited_out() -> None:
     assert refusals.silence(NoAnswer("t"), reason="ProbePending").ends is Ends.TRANSIENT
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lora_agent.disk import Disk, NoSpace
+from lora_agent.disk import Disk, NoSpace, write_whole
 from lora_agent.life import Life
 from lora_agent.logs import JsonFormatter
 from lora_agent.memory import Memory
@@ -19,6 +23,20 @@ from lora_operator.protocol import door
 from lora_operator.protocol.manifest import Shard
 
 HEX = "a" * 64
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what fills the disk: no new file or directory fits; `monkeypatch.undo` makes room."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill() -> None:
+        for make in ("mkstemp", "mkdtemp"):
+            monkeypatch.setattr(tempfile, make, refuse)
+
+    return fill
 
 
 def test_what_was_not_published_is_gone_after_a_restart_and_its_bytes_are_free_again(tmp_path: Path) -> None:
@@ -52,6 +70,56 @@ def test_memory_outlives_the_agent_but_not_the_pod(tmp_path: Path) -> None:
     assert (same.ready, same.life, same.hexes) == (True, life, {"a": HEX})
     other = Memory(tmp_path, pod_uid="two").last
     assert (other.ready, other.life, other.hexes) == (False, Life(), {"a": HEX})
+
+
+def test_a_write_that_fails_leaves_the_old_text_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "pod.json"
+    write_whole(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "new \ud800")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_what_a_full_disk_does_not_take_is_remembered_once_it_does(
+    full_disk: Callable[[], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = Memory(tmp_path, pod_uid="one")
+    full_disk()
+    for _ in range(3):
+        memory.keep(ready=True, life=Life(), hexes={})
+    assert len(caplog.records) == 1
+    monkeypatch.undo()
+    memory.keep(ready=True, life=Life(), hexes={})
+    assert Memory(tmp_path, pod_uid="one").last.ready
+
+
+def test_a_shard_that_a_full_disk_does_not_take_is_acted_on_and_kept_once_it_does(
+    full_disk: Callable[[], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state, mount = tmp_path / "state", tmp_path / "mount"
+    state.mkdir()
+    mount.mkdir()
+    (mount / "3.json").write_text(Shard(index=3, revision=5).to_json())
+    full_disk()
+    shards = Shards(state=state, mount=mount)
+    assert shards.offer(Shard(index=4, revision=9))
+    assert not shards.poll()
+    assert shards.revisions == {"3": 5, "4": 9}
+    assert len(caplog.records) == 1
+    monkeypatch.undo()
+    assert not shards.poll()
+    (mount / "3.json").unlink()
+    assert Shards(state=state, mount=mount).revisions == {"3": 5, "4": 9}
+
+
+def test_an_adapter_leaves_a_full_disk(full_disk: Callable[[], None], tmp_path: Path) -> None:
+    disk = Disk(tmp_path, budget=100)
+    (tmp_path / HEX).mkdir()
+    disk = Disk(tmp_path, budget=100)
+    full_disk()
+    shutil.rmtree(disk.hide(HEX))
+    assert disk.published == frozenset()
+    assert not list((tmp_path / ".trash").iterdir())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"podUid": 3}'])

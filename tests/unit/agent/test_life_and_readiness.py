@@ -16,7 +16,7 @@ def view(*names: str) -> View:
     return View(health=Health.UP, adapters={name: f"/adapters/{name}" for name in names})
 
 
-DOWN, SILENT = View(health=Health.DOWN), View(health=Health.SILENT)
+DOWN, SILENT, UNLISTED = (View(health=health) for health in (Health.DOWN, Health.SILENT, Health.UNLISTED))
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,11 @@ DOWN, SILENT = View(health=Health.DOWN), View(health=Health.SILENT)
     [
         pytest.param(Life(), view(), Life(healthy_since=50), id="the first healthy answer"),
         pytest.param(Life(healthy_since=10), view(), Life(healthy_since=10), id="and it stays the first"),
+        pytest.param(Life(), UNLISTED, Life(healthy_since=50), id="healthy is enough, whatever it tells of its models"),
+        pytest.param(
+            Life(healthy_since=10, answered=AB), UNLISTED, Life(healthy_since=10, answered=AB), id="untold is not gone"
+        ),
+        pytest.param(Life(refill=AB), UNLISTED, Life(healthy_since=50, refill=AB), id="up again, and untold"),
         pytest.param(Life(healthy_since=90), view(), Life(healthy_since=50), id="a clock that went back"),
         pytest.param(
             Life(healthy_since=10, answered=AB, loads=2), DOWN, Life(refill=AB), id="down: all is to be refilled"

@@ -67,6 +67,18 @@ async def test_a_secret_that_is_gone_is_told(world: TrainingWorld) -> None:
     assert again is not None
 
 
+async def test_a_token_that_no_header_can_carry_is_refused_by_its_field_and_its_secret(world: TrainingWorld) -> None:
+    world.kube.put(secret("hf_caf\N{LATIN SMALL LETTER E WITH ACUTE}"))
+
+    await reconcile(ADAPTER, world.world)
+
+    status, reason, message = ready(world)
+    assert (status, reason) == ("False", "TokenMalformed")
+    assert "spec.source.hub.tokenSecretRef" in message
+    assert "Secret hf" in message
+    assert "hf_caf" not in message
+
+
 async def test_a_secret_that_is_back_is_handed_on(world: TrainingWorld) -> None:
     await reconcile(ADAPTER, world.world)
     world.kube.put(secret("hf_new"))

@@ -90,6 +90,16 @@ SCRIPT = make_container(command=["bash", "/start-vllm.sh"], image="example.org/v
             {}, with_args("--data-parallel-size=2"), "ApiServerCount", "--api-server-count 1", id="data parallel"
         ),
         pytest.param({}, with_args("--uds", "/tmp/s"), "UnixSocket", "remove --uds", id="a Unix socket"),
+        pytest.param({}, with_args("--host", "10.0.0.5"), "HostNotLocal", "--host 0.0.0.0", id="one address"),
+        pytest.param({}, with_args("--host", "::1"), "HostNotLocal", "--host 0.0.0.0", id="the other loopback"),
+        pytest.param({}, with_args("--host=$(POD_IP)"), "HostNotLocal", "$(POD_IP)", id="an address to come"),
+        pytest.param(
+            {"flags": {"maxLoraRank": 16}, "baseModel": BASE},
+            with_args("--max-lora-rank", "$(RANK)", "--host", "10.0.0.5"),
+            "HostNotLocal",
+            "--host 0.0.0.0",
+            id="one address beside what can't be read",
+        ),
         pytest.param({}, with_args("--ssl-keyfile", "/k"), "EngineTLS", "remove --ssl-keyfile", id="TLS of its own"),
         pytest.param({}, with_args("--nnodes", "2"), "SeveralPods", "--nnodes", id="an engine over several pods"),
         pytest.param(
@@ -154,6 +164,30 @@ def test_what_a_script_hides_can_be_told_by_hand() -> None:
     found = workload(deployment, flags={"maxLoraRank": 64}, baseModel=BASE)
 
     assert (found.base_model, found.flags.max_lora_rank, found.port) == (BASE, 64, 9000)
+
+
+@pytest.mark.parametrize(
+    ("ports", "args", "port"),
+    [
+        pytest.param([{"containerPort": 9090, "name": "metrics"}, {"containerPort": 8000}], [], 8000, id="vLLM's own"),
+        pytest.param(
+            [{"containerPort": 9090, "name": "metrics"}, {"containerPort": 9000, "name": "http"}], [], 9000, id="http"
+        ),
+        pytest.param([], [], 8000, id="none declared"),
+        pytest.param([{"containerPort": 9090}], ["--port", "7000"], 7000, id="--port beside what can't be read"),
+        pytest.param([{"containerPort": 9090}], ["--port", "$(PORT)"], 9090, id="a port that can't be read either"),
+    ],
+)
+def test_the_port_of_an_engine_told_by_hand_is_its_api_s(ports: list[Object], args: list[str], port: int) -> None:
+    words = ["--model", BASE, "--max-lora-rank", "$(RANK)", *args]
+    deployment = make_deployment("vllm-llama", make_container(args=words, ports=ports))
+
+    assert workload(deployment, flags={"maxLoraRank": 64}, baseModel=BASE).port == port
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "127.0.0.1", "localhost"])
+def test_an_engine_that_answers_on_127_0_0_1_is_adopted(host: str) -> None:
+    assert workload(with_args("--host", host)).port == 8000
 
 
 @pytest.mark.parametrize(
