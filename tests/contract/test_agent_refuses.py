@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +11,10 @@ import numpy as np
 import pytest
 
 import hubserver
-from lora_operator.protocol import door
 from lora_operator.protocol.door import State
-from lora_operator.protocol.manifest import Entry
 from support import agents, fake_engine
 from support.adapters import AdapterFiles, make_adapter, other_base, tensor
 from support.agents import Pod
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[fake_engine.Engine]:
-    async with fake_engine.serve() as engine:
-        yield engine
-
-
-@pytest.fixture
-def pod(hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path) -> Pod:
-    agents.publish_base(hub)
-    pod = agents.pod(tmp_path, engine_url=engine.url, hub_url=hub.url)
-    pod.mount_secret()
-    return pod
-
-
-def entry(hub: hubserver.Hub, files: AdapterFiles | None = None, *, name: str = "support") -> Entry:
-    files = files or make_adapter()
-    return agents.entry_for(files, agents.publish(hub, f"acme/{name}", files), name=name)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +37,10 @@ async def test_an_adapter_that_cannot_be_served_never_reaches_the_engine(
     pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine, make: Callable[[], AdapterFiles], refusal: tuple[str, str]
 ) -> None:
     reason, words = refusal
-    bad, good = entry(hub, make(), name="bad"), entry(hub, make_adapter(seed=7), name="good")
+    bad, good = (
+        agents.published_entry(hub, make(), name="bad"),
+        agents.published_entry(hub, make_adapter(seed=7), name="good"),
+    )
     async with pod.run():
         await pod.push(bad, good)
         failed = await pod.reaches(bad.engine_name, State.FAILED)
@@ -72,113 +54,14 @@ async def test_an_adapter_that_cannot_be_served_never_reaches_the_engine(
         assert await pod.is_ready()
 
 
-async def test_a_file_that_is_not_what_was_pinned_is_refused(
-    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine
-) -> None:
-    tampered = entry(hub)
-    hub.tamper("acme/support", "adapter_model.safetensors")
-    async with pod.run():
-        await pod.push(tampered)
-        failed = await pod.reaches(tampered.engine_name, State.FAILED, reason="DigestMismatch")
-        assert "adapter_model.safetensors" in failed.message
-        assert not engine.calls("/v1/load_lora_adapter")
-
-
-async def test_a_hub_that_fails_for_a_while_is_waited_for(
-    pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine
-) -> None:
-    wanted = entry(hub)
-    hub.fault("safetensors", status=503, times=-1)
-    async with pod.run():
-        await pod.push(wanted)
-        waiting = await pod.reaches(wanted.engine_name, State.FETCHING, reason="HubUnavailable")
-        assert "503" in waiting.message
-        assert waiting.retry_seconds is not None
-        hub.clear_faults()
-        await pod.reaches(wanted.engine_name, State.LOADED)
-
-
-async def test_a_hub_that_breaks_off_is_asked_again(pod: Pod, hub: hubserver.Hub) -> None:
-    wanted = entry(hub)
-    hub.fault("/_lfs/", cut_after_bytes=1000, times=1)
-    async with pod.run():
-        await pod.push(wanted)
-        await pod.reaches(wanted.engine_name, State.LOADED)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        pytest.param({"repo": "acme/nothing"}, "RepositoryNotFound", id="no such repository"),
-        pytest.param({"commit": "0" * 40}, "RevisionNotFound", id="no such commit"),
-    ],
-)
-async def test_what_the_hub_does_not_have_is_told(
-    pod: Pod, hub: hubserver.Hub, change: dict[str, str], reason: str
-) -> None:
-    there = entry(hub)
-    lost = there.model_copy(update={"hub": there.hub.model_copy(update=change)})
-    async with pod.run():
-        await pod.push(lost)
-        failed = await pod.reaches(lost.engine_name, State.FAILED)
-        assert failed.reason in {reason, "HubUnauthorized"}
-        assert lost.hub.repo in failed.message
-        assert "spec.source.hub." in failed.message
-
-
-@pytest.mark.parametrize(
-    ("status", "reason", "field"),
-    [
-        pytest.param(401, "HubUnauthorized", "spec.source.hub.tokenSecretRef", id="401"),
-        pytest.param(404, "RepositoryNotFound", "spec.source.hub.repo", id="404"),
-        pytest.param(418, "HubRefused", "spec.source.hub.repo", id="anything"),
-    ],
-)
-async def test_what_the_hub_refuses_names_the_field_to_change(
-    pod: Pod, hub: hubserver.Hub, status: int, reason: str, field: str
-) -> None:
-    wanted = entry(hub)
-    hub.fault("safetensors", status=status, times=-1)
-    async with pod.run():
-        await pod.push(wanted)
-        failed = await pod.reaches(wanted.engine_name, State.FAILED, reason=reason)
-        assert field in failed.message
-
-
-async def test_a_base_that_the_hub_hides_names_the_fields_to_change(
-    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path
-) -> None:
-    wanted = entry(hub)
-    hub.fault("config.json", status=404, times=-1)
-    async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url) as pod:
-        await pod.push(wanted)
-        pending = await pod.until(lambda report: "no such repository" in str(report.entries))
-        assert "spec.baseModel" in pending.entries[0].message
-        assert "tokenSecretRef" in pending.entries[0].message
-
-
-async def test_a_private_adapter_waits_for_its_token_and_is_fetched_with_it(pod: Pod, hub: hubserver.Hub) -> None:
-    files = make_adapter()
-    key = door.credential_key("team-a", "hf", "token")
-    source = agents.publish(hub, "acme/private", files, private=True).model_copy(update={"credential": key})
-    private = agents.entry_for(files, source)
-    async with pod.run():
-        await pod.push(private)
-        await pod.reaches(private.engine_name, State.WAITING_FOR_CREDENTIALS)
-        pod.mount_secret({key: "hf_wrong"})
-        failed = await pod.reaches(private.engine_name, State.FAILED)
-        assert failed.reason in {"HubUnauthorized", "RepositoryNotFound"}
-        assert "spec.source.hub.tokenSecretRef" in failed.message
-        assert "hf_wrong" not in failed.message
-        pod.mount_secret({key: "hf_write\n"})
-        await pod.reaches(private.engine_name, State.LOADED)
-
-
 async def test_an_adapter_that_does_not_fit_is_told_with_the_figures_and_fits_once_there_is_room(
     hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path
 ) -> None:
     agents.publish_base(hub)
-    first, second = entry(hub, make_adapter(seed=1), name="first"), entry(hub, make_adapter(seed=2), name="second")
+    first, second = (
+        agents.published_entry(hub, make_adapter(seed=1), name="first"),
+        agents.published_entry(hub, make_adapter(seed=2), name="second"),
+    )
     budget = first.size_bytes + second.size_bytes - 1
     async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url, adapters_size=budget) as pod:
         await pod.push(first)
@@ -196,7 +79,7 @@ async def test_an_adapter_that_does_not_fit_is_told_with_the_figures_and_fits_on
 async def test_a_refusal_of_the_engine_is_told_cut_and_open_again_after_its_restart(
     pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine, *, nested: bool
 ) -> None:
-    refused = entry(hub)
+    refused = agents.published_entry(hub)
     engine.nested_errors = nested
     engine.fault("/v1/load_lora_adapter", status=500, message="no: " + "x" * 2_000_000, times=-1)
     async with pod.run():
@@ -216,7 +99,7 @@ async def test_a_refusal_of_the_engine_is_told_cut_and_open_again_after_its_rest
 
 async def test_an_engine_without_runtime_loading_is_told_what_to_set(hub: hubserver.Hub, tmp_path: Path) -> None:
     agents.publish_base(hub)
-    wanted = entry(hub)
+    wanted = agents.published_entry(hub)
     async with (
         fake_engine.serve(runtime_updating=False) as engine,
         agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url) as pod,
@@ -230,7 +113,7 @@ async def test_an_engine_without_runtime_loading_is_told_what_to_set(hub: hubser
 async def test_a_slow_probe_is_pending_and_no_reason_to_unload(
     pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine
 ) -> None:
-    wanted = entry(hub)
+    wanted = agents.published_entry(hub)
     engine.fault("/v1/completions", hang=True)
     async with pod.run():
         await pod.push(wanted)
@@ -246,7 +129,10 @@ async def test_a_slow_probe_is_pending_and_no_reason_to_unload(
 async def test_the_door_stays_open_while_the_engine_hangs(
     pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine
 ) -> None:
-    first, second = entry(hub, make_adapter(seed=1), name="first"), entry(hub, make_adapter(seed=2), name="second")
+    first, second = (
+        agents.published_entry(hub, make_adapter(seed=1), name="first"),
+        agents.published_entry(hub, make_adapter(seed=2), name="second"),
+    )
     engine.fault("/v1/load_lora_adapter", hang=True)
     async with pod.run():
         await pod.push(first)
@@ -262,7 +148,7 @@ async def test_the_door_stays_open_while_the_engine_hangs(
 async def test_a_name_that_the_engine_has_from_elsewhere_is_not_taken_over(
     pod: Pod, hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path
 ) -> None:
-    wanted = entry(hub)
+    wanted = agents.published_entry(hub)
     foreign = str(make_adapter(seed=3).write(tmp_path / "foreign"))
     engine.adapters[wanted.engine_name] = foreign
     async with pod.run():
@@ -276,7 +162,7 @@ async def test_a_name_that_the_engine_has_from_elsewhere_is_not_taken_over(
 
 async def test_an_engine_with_an_api_key_is_served_with_it_and_told_without(hub: hubserver.Hub, tmp_path: Path) -> None:
     agents.publish_base(hub)
-    wanted = entry(hub)
+    wanted = agents.published_entry(hub)
     key = tmp_path / "key"
     key.write_text("secret-key\n")
     async with fake_engine.serve(api_key="secret-key") as engine:
@@ -303,7 +189,7 @@ async def test_an_engine_that_hides_its_models_keeps_its_pod_from_being_ready_fo
     hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path, fault: dict[str, int], reason: str
 ) -> None:
     agents.publish_base(hub)
-    wanted = entry(hub)
+    wanted = agents.published_entry(hub)
     engine.fault("/v1/models", times=-1, **fault)
     pod = agents.pod(tmp_path, engine_url=engine.url, hub_url=hub.url, ready_timeout_seconds=3)
     pod.mount_secret()
@@ -331,21 +217,10 @@ async def test_a_key_that_no_header_can_carry_does_not_stop_the_agent(
         await agents.eventually(pod.is_ready)
 
 
-async def test_a_download_that_nobody_wants_any_more_is_stopped(pod: Pod, hub: hubserver.Hub) -> None:
-    wanted = entry(hub)
-    hub.fault("/_lfs/", delay_seconds=600, times=1)
-    async with pod.run():
-        await pod.push(wanted)
-        await pod.until(lambda _: any("/_lfs/" in record.path for record in hub.requests))
-        await pod.push()
-        await pod.gone(wanted.engine_name)
-        assert not list((pod.volume / ".fetch").iterdir())
-
-
 async def test_nothing_is_loaded_that_cannot_be_compared_with_the_base(
     hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path
 ) -> None:
-    wanted = entry(hub)
+    wanted = agents.published_entry(hub)
     async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url) as pod:
         await pod.push(wanted)
         pending = await pod.reaches(wanted.engine_name, State.PENDING, reason="BaseNotReadable")
@@ -365,7 +240,7 @@ async def test_nothing_is_loaded_that_cannot_be_compared_with_the_base(
 async def test_a_base_that_can_never_be_read_is_told_and_not_tried_again_at_once(
     hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path, settings: dict[str, Any], field: str
 ) -> None:
-    wanted = entry(hub)
+    wanted = agents.published_entry(hub)
     async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url, poll_seconds=600, **settings) as pod:
         await pod.push(wanted)
         pending = await pod.until(lambda report: field in str(report.entries))
@@ -376,36 +251,12 @@ async def test_a_base_that_can_never_be_read_is_told_and_not_tried_again_at_once
         assert len(engine.requests) < looks + 10
 
 
-async def test_a_token_that_no_header_can_carry_is_refused_by_its_field(pod: Pod, hub: hubserver.Hub) -> None:
-    files = make_adapter()
-    key = door.credential_key("team-a", "hf", "token")
-    source = agents.publish(hub, "acme/private", files, private=True).model_copy(update={"credential": key})
-    private = agents.entry_for(files, source)
-    pod.mount_secret({key: "hf_caf\N{LATIN SMALL LETTER E WITH ACUTE}\nx"})
-    async with pod.run():
-        await pod.push(private)
-        failed = await pod.reaches(private.engine_name, State.FAILED, reason="TokenMalformed")
-        assert "spec.source.hub.tokenSecretRef" in failed.message
-        assert "hf_caf" not in failed.message
-
-
-async def test_a_repository_s_name_that_the_hub_does_not_take_is_refused_by_its_field(
-    pod: Pod, hub: hubserver.Hub
-) -> None:
-    there = entry(hub)
-    lost = there.model_copy(update={"hub": there.hub.model_copy(update={"repo": "a/b/c"})})
-    async with pod.run():
-        await pod.push(lost)
-        failed = await pod.reaches(lost.engine_name, State.FAILED, reason="RepositoryNotFound")
-        assert "spec.source.hub.repo" in failed.message
-
-
 async def test_a_tensor_of_a_layer_that_the_base_lacks_is_refused(pod: Pod, hub: hubserver.Hub) -> None:
     extra = {
         f"base_model.model.model.layers.9.self_attn.q_proj.lora_{half}.weight": tensor(np.ones(shape))
         for half, shape in {"A": (8, 128), "B": (128, 8)}.items()
     }
-    wanted = entry(hub, make_adapter(tensors=extra))
+    wanted = agents.published_entry(hub, make_adapter(tensors=extra))
     async with pod.run():
         await pod.push(wanted)
         assert (await pod.reaches(wanted.engine_name, State.FAILED)).reason == "LayerOutOfRange"
@@ -413,7 +264,7 @@ async def test_a_tensor_of_a_layer_that_the_base_lacks_is_refused(pod: Pod, hub:
 
 async def test_many_agents_run_in_one_process(hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path) -> None:
     agents.publish_base(hub)
-    wanted = entry(hub)
+    wanted = agents.published_entry(hub)
 
     async def one(number: int) -> None:
         async with (

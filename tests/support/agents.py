@@ -23,7 +23,7 @@ from lora_operator import adapter
 from lora_operator.protocol import door, manifest
 from lora_operator.protocol.door import EntryReport, Report, State
 from lora_operator.protocol.manifest import Entry, File, HubSource, Owner, Shard
-from support.adapters import TINY_LLAMA, AdapterFiles
+from support.adapters import TINY_LLAMA, AdapterFiles, make_adapter
 
 TOKEN = "the-door-s-token"
 BASE = "tiny/llama"
@@ -52,6 +52,12 @@ def entry_for(files: AdapterFiles, source: HubSource, *, name: str = "support", 
         lora_alpha="16",
         target_modules=("q_proj", "v_proj"),
     )
+
+
+def published_entry(hub: hubserver.Hub, files: AdapterFiles | None = None, *, name: str = "support") -> Entry:
+    """Publish an adapter (a usual one by default) and return the manifest's entry for it."""
+    files = files or make_adapter()
+    return entry_for(files, publish(hub, f"acme/{name}", files), name=name)
 
 
 def publish_base(hub: hubserver.Hub) -> None:
