@@ -36,7 +36,8 @@ def test_the_estimate_is_near_what_is_taken(hidden: int, tmp_path: Path) -> None
     result = json.loads(lora_train(tmp_path, "--output", str(tmp_path / "out")).splitlines()[-1])
     peak = int(result["metrics"]["peak_memory_bytes"]) / MIB
     print(f"\nhidden {hidden}: estimate {estimate:.0f} MiB, peak {peak:.0f} MiB, {estimate / peak:.2f}x")
-    assert 0.6 < estimate / peak < 1.6
+    # A CPU's peak has the mapped file of the weights too, which the kernel takes back when it is short.
+    assert 0.7 < estimate / peak < 1.3
 
 
 def spec() -> dict[str, Any]:

@@ -115,7 +115,7 @@ def run(command: list[Any], out: Path) -> Measured:
         steps: dict[int, float] = {}
         tokens = 0.0
         for line in process.stdout:
-            reading = json.loads(line) if line.startswith("{") else {}
+            reading = json.loads(line) if line.startswith('{"') else {}
             if "step" in reading and "loss" in reading:
                 steps[reading["step"]] = time.monotonic() - began
             tokens = float(reading.get("num_tokens") or (reading.get("metrics") or {}).get("num_tokens") or tokens)

@@ -29,7 +29,7 @@ OPTIMIZER_STATES: Final = {
 TILE_TOKENS: Final = 4096
 TILE_WORDS: Final = 32768
 """trl computes logits in tiles of so many tokens and words of the vocabulary."""
-LIBRARIES: Final = {True: round(0.7 * GIB), False: round(0.6 * GIB)}
+LIBRARIES: Final = {True: round(0.7 * GIB), False: GIB}
 """What CUDA's context, or Python with torch on a CPU, takes before anything is loaded."""
 
 
@@ -88,7 +88,7 @@ def _weights(spec: TrainSpec, outline: Outline, number: int) -> int:
 
 def _activations(outline: Outline, tokens: int, number: int, *, checkpointing: bool) -> int:
     """Return the most that a step holds: layers' inputs and one layer inside, or all layers inside; and the logits."""
-    inside = tokens * (10 * outline.hidden + 4 * outline.inner) * number
+    inside = tokens * (15 * outline.hidden + 6 * outline.inner) * number
     layers = outline.layers * tokens * outline.hidden * number + inside if checkpointing else outline.layers * inside
     logits = min(tokens, TILE_TOKENS) * min(outline.vocabulary, TILE_WORDS) * (number + 4)
     return layers + logits
