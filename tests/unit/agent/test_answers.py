@@ -78,7 +78,7 @@ def test_a_refused_probe_has_a_reason(refusal: Refusal, reason: str) -> None:
 def test_what_is_refused_for_good_names_what_to_change_however_long_the_engine_talks(
     trouble: Trouble, change: str
 ) -> None:
-    told_of = setback.after(None, trouble, step=Step.LOAD, now=0, jitter=0)
+    told_of = backoff.after(None, trouble, step=Step.LOAD, now=0, jitter=0)
     assert change in told_of.message
 
 
