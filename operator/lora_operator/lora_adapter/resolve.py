@@ -30,6 +30,7 @@ from lora_operator.clients.hub_reading import CONFIG_LIMIT, read_adapter
 from lora_operator.errors import Blocked, Waiting
 from lora_operator.lora_adapter.observed import Observed
 from lora_operator.lora_adapter.refusal import NotServableError
+from lora_operator.protocol import door
 from lora_operator.protocol.door import credential_key
 from lora_operator.protocol.manifest import Entry, File, HubSource, Owner
 from lora_operator.world import World
@@ -101,12 +102,17 @@ def limits_of(observed: Observed) -> EngineLimits:
     return EngineLimits(max_lora_rank=int(rank) if rank is not None else None)
 
 
+def reported_base(known: door.Base) -> Base | None:
+    """Return the base as an agent reports it: by the shapes that it read beside the engine, else by the config."""
+    exact = base_from_shapes(known.shapes, known.config) if known.shapes else None
+    return exact or base_from_config(known.config)
+
+
 async def _base(observed: Observed, world: World, token: str | None) -> Base | None:
     """Return the base's shapes: from an agent's report, else from the Hub with the adapter's token, else without."""
     known = world.bases.get(observed.adapter.engine_key)
     if known is not None and known.name == observed.adapter.spec.base_model:
-        exact = base_from_shapes(known.shapes, known.config) if known.shapes else None
-        return exact or base_from_config(known.config)
+        return reported_base(known)
     place = Place(observed.adapter.spec.base_model)
     for credential in dict.fromkeys([token, None]):
         try:
