@@ -56,6 +56,7 @@ def site(kinds: ControlPlane, operator: Operator) -> Site:
         ("parallel", [container(*SERVE, "-dp", "2")], {}, "ApiServerCount", "--data-parallel-size"),
         ("socket", [container(*SERVE, "--uds=/tmp/s")], {}, "UnixSocket", "--uds"),
         ("nodes", [container(*SERVE, "--nnodes", "2")], {}, "SeveralPods", "--nnodes"),
+        ("host", [container(*SERVE, "--host", "10.0.0.1")], {}, "HostNotLocal", "--host 0.0.0.0"),
         ("path", [container("vllm", "serve", "/m", "--enable-lora")], {}, "BaseModelUnknown", "spec.baseModel"),
     ],
 )
@@ -93,6 +94,33 @@ def test_a_service_called_vllm_is_told_until_service_links_are_off(kinds: Contro
 
     site.apply(deployment("trapped", container(*SERVE), enableServiceLinks=False))
     site.until("loraengine", "trapped", "Adopted", status="True")
+
+
+def test_what_somebody_else_made_under_our_name_is_left_alone(kinds: ControlPlane, operator: Operator) -> None:
+    site = Site.made(kinds, "engine-names-taken")
+    site.kubectl("create", "secret", "generic", "by-secret-lora", "--from-literal=mine=1")
+    site.kubectl("create", "configmap", "by-shard-lora-3", "--from-literal=mine=1")
+    for name, theirs in (("by-secret", "Secret by-secret-lora"), ("by-shard", "ConfigMap by-shard-lora-3")):
+        site.apply(deployment(name, container(*SERVE)))
+        site.apply(engine(name))
+        assert_refused(site, name, "NameTaken", theirs)
+        site.kubectl("delete", "loraengine", name, "--timeout=120s")
+
+    assert (site.get("secret", "by-secret-lora") or {})["data"].keys() == {"mine"}
+    assert (site.get("configmap", "by-shard-lora-3") or {})["data"] == {"mine": "1"}
+
+
+def test_a_quota_that_leaves_no_room_beside_the_engine_is_told(kinds: ControlPlane, operator: Operator) -> None:
+    site = Site.made(kinds, "engine-quota")
+    site.kubectl("create", "quota", "few", "--hard=count/configmaps=3")
+    eventually(lambda: (site.get("quota", "few") or {}).get("status", {}).get("hard"), "the quota to be in force")
+    site.apply(deployment("cramped", container(*SERVE)))
+    site.apply(engine("cramped"))
+
+    assert_refused(site, "cramped", "WriteRefused", "exceeded quota: few")
+
+    site.kubectl("delete", "quota", "few")
+    site.until("loraengine", "cramped", "Adopted", status="True")
 
 
 def test_a_missing_flag_that_is_added_is_seen_without_a_nudge(kinds: ControlPlane, operator: Operator) -> None:

@@ -1,6 +1,7 @@
 """Carries out a plan, in the order that a kill between any two writes leaves nothing behind that the next pass misses.
 
-Finaliser, Secret, shards and the record come before the Deployment's patch: a pod never waits for them.
+Finaliser, Secret, shards and the record come before the Deployment's patch: a pod never waits for them. What somebody
+else made under the name of one of ours is left alone.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from typing import Any, Final
 
 from kubernetes.aio.client.exceptions import ApiException
 
-from lora_operator.clients.kube import said_by_apiserver
+from lora_operator.clients.kube import CONFIG_MAPS, said_by_apiserver
 from lora_operator.engines.refusal import Refusal
 from lora_operator.errors import FieldConflictError
 from lora_operator.finalizing import with_finalizer
 from lora_operator.labels import FINALIZER_MANAGER, Key, key_of
 from lora_operator.lora_engine import adoption
 from lora_operator.lora_engine.adoption import Record
-from lora_operator.lora_engine.manifests import shard_object
+from lora_operator.lora_engine.manifests import adoption_name, shard_object
 from lora_operator.lora_engine.observed import Observed
+from lora_operator.lora_engine.ownership import lies_beside
 from lora_operator.lora_engine.plan import Plan
 from lora_operator.lora_engine.secret import secret_object
 from lora_operator.lora_engine.shards import Manifest
+from lora_operator.protocol.manifest import shard_name
 from lora_operator.world import World
 
 Object = dict[str, Any]
@@ -30,21 +33,54 @@ _REFUSALS: Final = frozenset({400, 403, 422})
 
 
 async def execute(todo: Plan, observed: Observed, world: World) -> Refusal | None:
-    """Write what the plan says; return why the Deployment would not take the patch, if so."""
+    """Write what the plan says; return why the apiserver would not take it, if so."""
     if todo.manifest is None:
         return None
+    if (taken := await _taken(todo, observed, world)) is not None:
+        return taken
     await _hold(observed, world)
-    if todo.secret is not None:
-        await write_secret(todo.secret, observed, world)
-    await write_shards(todo.manifest, observed, world)
-    if todo.record is not None and todo.write_record:
-        await _write_record(todo.record, observed, world)
+    try:
+        await _write_beside(todo, todo.manifest, observed, world)
+    except ApiException as error:
+        if error.status not in _REFUSALS:
+            raise
+        return Refusal(
+            "WriteRefused",
+            f"the apiserver refused what has to lie beside the engine, eight ConfigMaps, a record and a Secret:"
+            f" {said_by_apiserver(error)}",
+        )
     if todo.record is None or not todo.apply or observed.deployment is None:
         return None
     refusal = await _patch(todo.record.patch, observed.deployment, world)
     if refusal is None and todo.stamp is not None:
         await _write_record(todo.stamp, observed, world)
     return refusal
+
+
+async def _taken(todo: Plan, observed: Observed, world: World) -> Refusal | None:
+    """Return why a name of ours is not free: force is for our own objects alone."""
+    name, namespace = observed.engine.metadata.name, observed.engine.metadata.namespace
+    there = [observed.secret]
+    wanted = [shard_name(name, shard.index) for shard in todo.manifest.writes] if todo.manifest else []
+    wanted += [adoption_name(name)] if todo.write_record else []
+    there += [await world.kube.get(CONFIG_MAPS, namespace, one) for one in wanted if one not in observed.config_maps]
+    for obj in filter(None, there):
+        if not lies_beside(obj, name):
+            what = f"{obj['kind']} {obj['metadata']['name']}"
+            return Refusal(
+                "NameTaken",
+                f"{what} was not made by us, and has the name of what belongs beside LoRAEngine {name}: delete"
+                " or rename it, or give the LoRAEngine another name",
+            )
+    return None
+
+
+async def _write_beside(todo: Plan, manifest: Manifest, observed: Observed, world: World) -> None:
+    if todo.secret is not None:
+        await write_secret(todo.secret, observed, world)
+    await write_shards(manifest, observed, world)
+    if todo.record is not None and todo.write_record:
+        await _write_record(todo.record, observed, world)
 
 
 async def write_secret(data: dict[str, str], observed: Observed, world: World) -> None:

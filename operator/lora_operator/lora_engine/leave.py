@@ -19,7 +19,7 @@ from lora_operator.labels import key_of
 from lora_operator.lora_engine.apply import write_shards
 from lora_operator.lora_engine.manifests import release_patch
 from lora_operator.lora_engine.observed import Observed
-from lora_operator.lora_engine.ownership import is_ours
+from lora_operator.lora_engine.ownership import is_ours, lies_beside
 from lora_operator.lora_engine.shards import Manifest, plan_manifest
 from lora_operator.lora_engine.status import leaving_status
 from lora_operator.lora_engine.workload import holder_of
@@ -94,7 +94,7 @@ async def _give_up_fields(observed: Observed, world: World) -> None:
 async def _delete_ours(observed: Observed, world: World) -> None:
     for obj in observed.config_maps.values():
         await world.kube.delete(obj)
-    if observed.secret is not None:
+    if observed.secret is not None and lies_beside(observed.secret, observed.engine.metadata.name):
         await world.kube.delete(observed.secret)
     for adapter in world.store.referring("LoRAAdapter", "engine", observed.engine.key):
         world.wake(key_of(adapter))

@@ -81,7 +81,11 @@ async def _holders(key: Key, shards: Mapping[int, Shard | None], world: World) -
         wanted = world.wanted.get(key_of(adapter))
         of_another = wanted is not None and any(entry.owner.uid != uid for entry in wanted)
         holders[uid] = None if of_another else wanted
+    watched = world.settings.watch_namespaces
     for owner in {entry.owner for entry in entries_of(shards.values()) if entry.owner.uid not in holders}:
+        if watched and owner.namespace not in watched:  # no longer: we may not look, so what it holds stays
+            holders[owner.uid] = None
+            continue
         live = await world.kube.get(ADAPTERS, owner.namespace, owner.name)
         if live is not None and live["metadata"]["uid"] == owner.uid:
             holders[owner.uid] = None

@@ -15,6 +15,12 @@ def managers(deployment: Object, path: tuple[str, ...]) -> list[str]:
     return [entry["manager"] for entry in _entries(deployment) if _holds(entry.get("fieldsV1", {}), path)]
 
 
+def lies_beside(obj: Object, engine: str) -> bool:
+    """Tell whether an object of the engine's namespace is one that we made beside this LoRAEngine."""
+    marks = obj["metadata"].get("labels") or {}
+    return bool(marks.get(labels.ENGINE) == engine and marks.get(labels.MANAGED_BY) == labels.FIELD_MANAGER)
+
+
 def is_ours(deployment: Object) -> bool:
     """Tell whether our manager has applied fields of the Deployment."""
     return any(
