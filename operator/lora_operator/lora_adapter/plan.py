@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lora_operator.api.lora_adapter import PollMode
 from lora_operator.conditions import find, is_true
@@ -76,15 +76,21 @@ def next_poll(observed: Observed, resolved_at: datetime | None) -> float | None:
     hub = observed.adapter.spec.source.hub
     if hub is None or hub.poll.mode is PollMode.NEVER:
         return None
-    interval = hub.poll.interval_seconds
-    if resolved_at is not None:
-        return max(0.0, interval - (observed.now - resolved_at).total_seconds())
-    pin = newest(observed.held)
-    if pin is None:
+    if resolved_at is None:
         return 0.0
-    # We started anew, which is no reason to look: keep to the rhythm that began when the pin was made.
+    return max(0.0, hub.poll.interval_seconds - (observed.now - resolved_at).total_seconds())
+
+
+def presumed_poll(observed: Observed) -> datetime | None:
+    """Return when a source that polls was last looked at, by the rhythm that began when its pin was made.
+
+    For a start of ours, which is no reason to look: the pin is all that tells.
+    """
+    hub, pin = observed.adapter.spec.source.hub, newest(observed.held)
+    if hub is None or pin is None:
+        return None
     age = (observed.now - datetime.fromisoformat(pin.resolved)).total_seconds()
-    return interval - age % interval
+    return observed.now - timedelta(seconds=age % hub.poll.interval_seconds)
 
 
 def rollout(observed: Observed, target: Entry | None) -> Rollout:

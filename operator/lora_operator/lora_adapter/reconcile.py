@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from lora_operator.errors import PassError
+from lora_operator.errors import PassError, Waiting
 from lora_operator.labels import Key
 from lora_operator.loop import retry_after, soonest
 from lora_operator.lora_adapter.apply import add_finalizer, forget, remove_finalizer, say_left_behind, want
@@ -19,6 +20,7 @@ from lora_operator.lora_adapter.plan import (
     left_behind,
     next_poll,
     obstacle,
+    presumed_poll,
     rollout,
 )
 from lora_operator.lora_adapter.resolve import origin_of, read_token, resolve
@@ -49,7 +51,8 @@ async def reconcile(key: Key, world: World) -> float | None:
     await add_finalizer(observed, world)
     problem = obstacle(observed)
     early = problem is not None
-    target, failed, again = (None, None, None) if early else await _pin(key, observed, world)
+    pinned = Pinned() if early else await _pin(key, observed, world)
+    target, failed, again = pinned.target, pinned.failed, pinned.again
     todo = rollout(observed, target)
     want(key, todo.want, world)
     locked_out = None if early or failed else await _refresh_credentials(observed, todo.target, world)
@@ -57,33 +60,60 @@ async def reconcile(key: Key, world: World) -> float | None:
     problem = problem or failed or locked_out
     if problem is None and gap is None and _must_hear_first(observed, todo):
         return UNHEARD_RETRY
-    outcome = Outcome(rollout=todo, problem=problem, early=early, gap=gap)
+    outcome = Outcome(rollout=todo, problem=problem, early=early, gap=gap, newer=pinned.newer)
     patience = STARTING_PATIENCE if observed.starting else PATIENCE
     written = await world.reporter.report(observed.obj, status(observed, outcome), patience=patience)
+    if pinned.news is not None:
+        await world.recorder.say(observed.obj, "Warning", pinned.news.reason, pinned.news.message)
     return soonest(written, again, retry_after(outcome.problem), _gap_end(gap))
 
 
-async def _pin(key: Key, observed: Observed, world: World) -> tuple[Entry | None, PassError | None, float | None]:
-    """Return the pin, or why there is none, and when to look again. A refusal stands for a while unless asked anew."""
+@dataclass(frozen=True, kw_only=True)
+class Pinned:
+    """What a pass knows of its source: the pin, or why there is none, and when to look again."""
+
+    target: Entry | None = None
+    failed: PassError | None = None
+    newer: PassError | None = None
+    """Why a newer version, which polling found, was not taken: the pin stands."""
+    news: PassError | None = None
+    """The same, where it was found just now."""
+    again: float | None = None
+
+
+async def _pin(key: Key, observed: Observed, world: World) -> Pinned:
+    """Keep the pin, or resolve the source where it is time to. A refusal stands for a while unless asked anew."""
     pin = holding_pin(observed)
+    if pin is not None and key not in world.resolved and (seen := presumed_poll(observed)) is not None:
+        world.resolved[key] = seen
     poll = next_poll(observed, world.resolved.get(key))
     if pin is not None and poll != 0.0:
-        return pin, None, poll
+        return Pinned(target=pin, again=poll)
     asked = _asked(observed)
     refusal = world.refusals.get(key)
     if refusal is not None and refusal.asked == asked and refusal.until > observed.now:
-        return pin, None if pin is not None else refusal.problem, (refusal.until - observed.now).total_seconds()
+        return _unresolved(pin, refusal.problem, again=(refusal.until - observed.now).total_seconds())
     try:
         resolved = await resolve(observed, world)
     except PassError as error:
         wait = retry_after(error) or 0.0
+        if pin is not None and not isinstance(error, Waiting):  # the next look is the next poll
+            wait = max(wait, next_poll(observed, observed.now) or 0.0)
         world.refusals[key] = StandingRefusal(asked=asked, problem=error, until=world.now() + timedelta(seconds=wait))
-        return pin, None if pin is not None else error, wait
+        found = _unresolved(pin, error, again=wait)
+        return replace(found, news=found.newer)
     world.refusals.pop(key, None)
     world.resolved[key] = world.now()
     if pin is not None and pin.engine_name == resolved.engine_name:
         resolved = pin
-    return resolved, None, next_poll(observed, world.resolved[key])
+    return Pinned(target=resolved, again=next_poll(observed, world.resolved[key]))
+
+
+def _unresolved(pin: Entry | None, problem: PassError, *, again: float) -> Pinned:
+    """Return what a source that can't be resolved comes to: a pin outlives it, and an outage is no news to a pin."""
+    if pin is None:
+        return Pinned(failed=problem, again=again)
+    return Pinned(target=pin, newer=None if isinstance(problem, Waiting) else problem, again=again)
 
 
 def _asked(observed: Observed) -> tuple[object, ...]:

@@ -32,6 +32,8 @@ class Outcome:
     """What stands in the way of the wanted version; the one before it goes on serving."""
     early: bool = False
     """The problem stood before the source was looked at."""
+    newer: PassError | None = None
+    """Why a newer version of the source was not taken; the wanted one stands."""
     gap: timedelta | None = None
     """For how long a version that had answered everywhere has been missing somewhere."""
 
@@ -76,7 +78,18 @@ def _facts(observed: Observed, outcome: Outcome) -> list[Fact]:
         true("Resolved", "Pinned", f"{target.hub.repo} at commit {target.hub.commit}"),
         true("Compatible", "Servable", f"rank {target.rank}, modules {', '.join(target.target_modules)}"),
     ]
+    if outcome.newer is not None:
+        told = _not_taken(outcome.newer, target)
+        facts = [told if fact.type == told.type else fact for fact in facts]
     return facts + _loaded(observed, outcome, target)
+
+
+def _not_taken(newer: PassError, target: Entry) -> Fact:
+    """Return what is told of a newer version that polling found, in the condition of the stage where it failed."""
+    message = f"the newest version is not taken: {newer.message} Version {target.engine_name} goes on serving."
+    if not isinstance(newer, NotServableError):
+        return false("Resolved", newer.reason, message)
+    return (unknown if newer.unknown else false)("Compatible", newer.reason, message)
 
 
 def _refused(problem: PassError, *, early: bool, kept: Entry | None) -> list[Fact]:

@@ -106,7 +106,9 @@ def test_a_restart_keeps_to_the_rhythm_of_the_polls() -> None:
     made = (NOW - timedelta(seconds=3 * 3600 + 600)).isoformat().replace("+00:00", "Z")
     pinned = observed(make_adapter(source=source), held=(make_entry(resolved=made),))
 
-    assert plan.next_poll(pinned, None) == 3000
+    assert plan.presumed_poll(pinned) == NOW - timedelta(seconds=600)
+    assert plan.next_poll(pinned, plan.presumed_poll(pinned)) == 3000
+    assert plan.presumed_poll(observed(make_adapter(source=source))) is None
 
 
 def test_a_first_version_is_held_and_serves_once_it_answers_on_every_ready_pod() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lora_operator.api import LoRAEngine
+from lora_operator.errors import Blocked
 from lora_operator.labels import Key
 from lora_operator.lora_adapter import reconcile
 from lora_operator.lora_engine.manifests import shard_object
@@ -88,6 +89,30 @@ async def test_a_secret_that_is_back_is_handed_on(world: TrainingWorld) -> None:
     assert world.world.credentials[CREDENTIAL] == "hf_new"
     assert ENGINE in world.woken
     assert ready(world)[1] == "WaitingForCredentials"
+
+
+async def test_a_newer_version_that_is_refused_is_told_once_and_the_pin_serves_on(world: TrainingWorld) -> None:
+    source = {"hub": {"repo": "acme/support", "poll": {"mode": "Interval", "intervalSeconds": 600}}}
+    world.kube.put(make_adapter(source=source))
+    world.world.reports[POD] = report(told(make_entry(credential=CREDENTIAL), State.LOADED))
+    world.hub.refusals["acme/support"] = Blocked("HubUnauthorized", "the Hub refuses the token: set tokenSecretRef")
+    world.clock.pass_by(10)
+    assert await reconcile(ADAPTER, world.world) == 590, "a start is no reason to look"
+    assert world.hub.asked == []
+
+    world.clock.pass_by(590)
+    for _ in range(3):
+        again = await reconcile(ADAPTER, world.world)
+
+    assert world.hub.asked == ["acme/support"]
+    assert again == 600
+    conditions = {one["type"]: one for one in world.kube.objects[ADAPTER]["status"]["conditions"]}
+    assert ready(world)[:2] == ("True", "Loaded")
+    assert conditions["Resolved"]["reason"] == "HubUnauthorized"
+    assert "set tokenSecretRef" in conditions["Resolved"]["message"]
+    assert "goes on serving" in conditions["Resolved"]["message"]
+    events = [obj for key, obj in world.kube.objects.items() if key.kind == "Event"]
+    assert [event["type"] for event in events if event["reason"] == "HubUnauthorized"] == ["Warning"]
 
 
 async def test_nobody_asks_for_a_token_that_no_agent_lacks(world: TrainingWorld) -> None:
