@@ -38,7 +38,8 @@ class StandingRefusal:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Everything outside a pass. Only `apply.py` and `observe.py` of a kind reach for the clients."""
+    """Everything outside a pass. Of a kind only what reads (`observe`, `resolve`, `preflight`, `read_back`) and
+    what writes (`apply`, `leave`) reach for the clients; and the Pod's pass, whose whole work is calls."""
 
     settings: Settings
     store: Store

@@ -233,7 +233,8 @@ def _explain(error: Exception, place: Place, token: str | None, *, done: str = "
         message = f"{place.repo} has no revision {place.revision!r}: correct {place.revision_field}"
         raise Blocked("RevisionNotFound", message) from error
     if isinstance(error, EntryNotFoundError):
-        raise Blocked("FileNotFound", f"a file of {place.repo} at {place.revision} is gone: correct {place.revision_field}") from error
+        message = f"a file of {place.repo} at {place.revision} is gone: correct {place.revision_field}"
+        raise Blocked("FileNotFound", message) from error
     if isinstance(error, GatedRepoError) or status == 403:
         message = f"{place.repo} may not be {done} with {given}: ask for access, or change {place.token_field}"
         raise Blocked("HubForbidden", message) from error

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from lora_operator import engine_terms
 from lora_operator.api.lora_adapter import PollMode
-from lora_operator.conditions import find, is_true
-from lora_operator.errors import Blocked, PassError, Waiting
+from lora_operator.errors import Blocked, PassError
 from lora_operator.labels import Key
 from lora_operator.lora_adapter.observed import Observed, PodView
 from lora_operator.protocol.door import State
@@ -29,30 +29,16 @@ def obstacle(observed: Observed) -> PassError | None:
     """Return what forbids serving before anything is resolved, or None."""
     adapter, engine = observed.adapter, observed.engine
     name = adapter.engine_key
-    if engine is None:
-        if observed.status.current is not None:
-            return Blocked("EngineGone", f"{name} is gone: create it again, or delete this LoRAAdapter")
-        return Blocked("EngineNotFound", f"there is no {name}: correct spec.engineRef, or create it")
-    if not observed.allowed:
-        return Blocked(
-            "NamespaceNotAllowed",
-            f"{name} takes no adapters from namespace {adapter.metadata.namespace}: "
-            "its spec.allowedNamespaces has to allow it",
-        )
-    if engine.deleting:
-        return Blocked("EngineGone", f"{name} is being deleted: it unloads its adapters and leaves its Deployment")
-    status = engine.status
-    if status is None or not is_true(status.conditions, "Adopted"):
-        ready = find(status.conditions, "Ready") if status is not None else None
-        why = f"{ready.reason}: {ready.message}" if ready is not None else "its Deployment is not adopted yet"
-        return Waiting("EngineNotReady", f"{name} can't hold adapters yet ({why})", after=30)
-    if status.base_model and status.base_model != adapter.spec.base_model:
-        return Blocked(
-            "BaseModelMismatch",
-            f"spec.baseModel is {adapter.spec.base_model}, but {name} serves {status.base_model}: "
-            "correct spec.baseModel, or name an engine of that base in spec.engineRef",
-        )
-    return None
+    if engine is None and observed.status.current is not None:
+        return Blocked("EngineGone", f"{name} is gone: create it again, or delete this LoRAAdapter")
+    return engine_terms.obstacle(
+        engine,
+        name=name,
+        allowed=observed.allowed,
+        namespace=adapter.metadata.namespace,
+        base=adapter.spec.base_model,
+        base_field="spec.baseModel",
+    )
 
 
 def newest(entries: tuple[Entry, ...]) -> Entry | None:

@@ -15,7 +15,6 @@ from lora_operator import hub_tokens
 from lora_operator.adapter import (
     Adapter,
     Base,
-    EngineLimits,
     Verdict,
     base_from_config,
     base_from_shapes,
@@ -27,6 +26,7 @@ from lora_operator.api.lora_adapter import LoRAAdapter
 from lora_operator.api.meta import KeyRef
 from lora_operator.clients.hub import Place, Snapshot
 from lora_operator.clients.hub_reading import CONFIG_LIMIT, read_adapter
+from lora_operator.engine_terms import limits_of
 from lora_operator.errors import Blocked, Waiting
 from lora_operator.lora_adapter.observed import Observed
 from lora_operator.lora_adapter.refusal import NotServableError
@@ -53,7 +53,7 @@ async def resolve(observed: Observed, world: World) -> Entry:
     snapshot = await world.hub.resolve(origin.place, token=token)
     remote = await read_adapter(world.hub, origin.place, snapshot, token=token)
     base = await _base(observed, world, token)
-    verdict = inspect(remote, base, limits_of(observed), base_name=adapter.spec.base_model)
+    verdict = inspect(remote, base, limits_of(observed.engine), base_name=adapter.spec.base_model)
     if not verdict.servable:
         raise NotServableError(verdict)
     return _entry(adapter, snapshot, remote, verdict, origin=origin, token=token, world=world)
@@ -92,14 +92,6 @@ async def read_token(origin: Origin, world: World) -> str | None:
     if ref is not None and token is not None:
         world.credentials[credential_key(origin.namespace, ref.name, ref.key)] = token
     return token
-
-
-def limits_of(observed: Observed) -> EngineLimits:
-    """Return what the engine allows, as its pass read it from the command line."""
-    status = observed.engine.status if observed.engine is not None else None
-    flags = status.flags if status is not None else None
-    rank = flags.max_lora_rank if flags is not None else None
-    return EngineLimits(max_lora_rank=int(rank) if rank is not None else None)
 
 
 def reported_base(known: door.Base) -> Base | None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator import labels, progress_certificate
-from lora_operator.api.lora_training_job import Resolved
-from lora_operator.clients.kube import ADAPTERS, CONFIG_MAPS, said_by_apiserver
+from lora_operator.clients.kube import ADAPTERS, said_by_apiserver
 from lora_operator.errors import Blocked
 from lora_operator.labels import Key
 from lora_operator.lora_training_job import manifests
 from lora_operator.lora_training_job.manifests import Pins
-from lora_operator.lora_training_job.observed import Observed
+from lora_operator.lora_training_job.observed import Frozen, Observed
 from lora_operator.world import World
 
 Object = dict[str, Any]
@@ -23,28 +21,12 @@ REFUSED: frozenset[int] = frozenset({400, 403, 422})
 """How the apiserver answers what asking again does not change: not valid, over a quota, against a policy."""
 
 
-@dataclass(frozen=True)
-class Frozen:
-    """What was frozen when the training was found to be in order."""
-
-    job: str
-    """The Job as it is first made, in JSON."""
-    resolved: Resolved
-
-
-async def thaw(observed: Observed, world: World) -> Frozen | None:
-    """Read what was frozen; None where nothing was yet."""
-    namespace, name = observed.job.metadata.namespace, manifests.run_name(observed.job)
-    found = await world.kube.get(CONFIG_MAPS, namespace, name)
-    return _frozen(found) if found is not None else None
-
-
 async def freeze(observed: Observed, pins: Pins, world: World) -> Frozen:
     """Write down everything that this training is."""
     settings = world.settings
     progress_ca = (await progress_certificate.authority(world)).certificate if settings.progress_url else ""
     body = manifests.frozen(observed.job, observed.engine, pins, settings=settings, progress_ca=progress_ca)
-    return _frozen(await world.kube.apply(body))
+    return Frozen.read(await world.kube.apply(body))
 
 
 async def run(frozen: Frozen, observed: Observed, world: World) -> Object:
@@ -98,11 +80,6 @@ def forget(key: Key, world: World) -> None:
     world.progress.pop(key, None)
     world.refusals.pop(key, None)
     world.reporter.forget(key)
-
-
-def _frozen(config_map: Object) -> Frozen:
-    data = config_map["data"]
-    return Frozen(data[manifests.JOB_KEY], Resolved.model_validate_json(data[manifests.RESOLVED_KEY]))
 
 
 def _covers(there: Any, wanted: Any) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from lora_operator.allowing import takes_from
 from lora_operator.api.lora_engine import LoRAEngine
 from lora_operator.api.lora_training_job import LoRATrainingJob
+from lora_operator.clients.kube import CONFIG_MAPS
 from lora_operator.labels import Key, is_suspended
+from lora_operator.lora_training_job import manifests
 from lora_operator.lora_training_job.attempts import Attempt, attempt
-from lora_operator.lora_training_job.observed import Object, Observed
+from lora_operator.lora_training_job.observed import Frozen, Object, Observed
 from lora_operator.world import World
 
 
@@ -32,6 +34,13 @@ async def observe(key: Key, world: World) -> Observed | None:
         suspended=is_suspended(obj),
         now=world.now(),
     )
+
+
+async def thaw(observed: Observed, world: World) -> Frozen | None:
+    """Read what was frozen; None where nothing was yet."""
+    namespace, name = observed.job.metadata.namespace, manifests.run_name(observed.job)
+    found = await world.kube.get(CONFIG_MAPS, namespace, name)
+    return Frozen.read(found) if found is not None else None
 
 
 def _attempts(pods: list[Object]) -> tuple[Attempt, ...]:

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from lora_operator.api.lora_engine import LoRAEngine
-from lora_operator.api.lora_training_job import JobStatus, LoRATrainingJob
+from lora_operator.api.lora_training_job import JobStatus, LoRATrainingJob, Resolved
 from lora_operator.lora_training_job.attempts import Attempt
+from lora_operator.lora_training_job.manifests import JOB_KEY, RESOLVED_KEY
 from lora_operator.protocol.training import TrainerStatus
 
 Object = dict[str, Any]
@@ -35,3 +36,18 @@ class Observed:
     def status(self) -> JobStatus:
         """Return the status as it stands."""
         return self.job.status or JobStatus()
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What was frozen when the training was found to be in order."""
+
+    job: str
+    """The Job as it is first made, in JSON."""
+    resolved: Resolved
+
+    @classmethod
+    def read(cls, config_map: Object) -> Frozen:
+        """Read it from its ConfigMap."""
+        data = config_map["data"]
+        return cls(data[JOB_KEY], Resolved.model_validate_json(data[RESOLVED_KEY]))

@@ -8,9 +8,9 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
-from lora_operator.adapter import EngineLimits
-from lora_operator.conditions import find, is_true
-from lora_operator.errors import Blocked, PassError, Waiting
+from lora_operator import engine_terms
+from lora_operator.conditions import is_true
+from lora_operator.errors import PassError
 from lora_operator.lora_training_job.attempts import Attempt
 from lora_operator.lora_training_job.observed import Object, Observed
 from lora_operator.protocol.training import Artifact, Reason, Result
@@ -51,36 +51,14 @@ def obstacle(observed: Observed) -> PassError | None:
     job, engine, name = observed.job, observed.engine, observed.job.engine_key
     if name is None:
         return None
-    if engine is None:
-        return Blocked("EngineNotFound", f"there is no {name}: correct spec.engineRef, or create it")
-    if not observed.allowed:
-        return Blocked(
-            "NamespaceNotAllowed",
-            f"{name} takes no adapters from namespace {job.metadata.namespace}: "
-            "its spec.allowedNamespaces has to allow it",
-        )
-    status = engine.status
-    if engine.deleting:
-        return Blocked("EngineGone", f"{name} is being deleted: name another one in spec.engineRef")
-    if status is None or not is_true(status.conditions, "Adopted"):
-        ready = find(status.conditions, "Ready") if status is not None else None
-        why = f"{ready.reason}: {ready.message}" if ready is not None else "its Deployment is not adopted yet"
-        return Waiting("EngineNotReady", f"{name} can't hold adapters yet ({why})", after=30)
-    if status.base_model and status.base_model != job.spec.base_model.name:
-        return Blocked(
-            "BaseModelMismatch",
-            f"spec.baseModel.name is {job.spec.base_model.name}, but {name} serves {status.base_model}: "
-            "correct spec.baseModel.name, or name an engine of that base in spec.engineRef",
-        )
-    return None
-
-
-def limits_of(observed: Observed) -> EngineLimits:
-    """Return what the engine allows, as its pass read it from the command line."""
-    status = observed.engine.status if observed.engine is not None else None
-    flags = status.flags if status is not None else None
-    rank = flags.max_lora_rank if flags is not None else None
-    return EngineLimits(max_lora_rank=int(rank) if rank is not None else None)
+    return engine_terms.obstacle(
+        engine,
+        name=name,
+        allowed=observed.allowed,
+        namespace=job.metadata.namespace,
+        base=job.spec.base_model.name,
+        base_field="spec.baseModel.name",
+    )
 
 
 def is_over(observed: Observed) -> bool:

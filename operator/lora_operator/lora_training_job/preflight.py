@@ -16,11 +16,12 @@ from lora_operator.api.meta import KeyRef
 from lora_operator.api.served_lora import served_config
 from lora_operator.clients.hub import Place
 from lora_operator.clients.kube import CONFIG_MAPS
+from lora_operator.engine_terms import limits_of
 from lora_operator.errors import Blocked
 from lora_operator.hub_tokens import read_token
 from lora_operator.lora_training_job.manifests import Pins
 from lora_operator.lora_training_job.observed import Observed
-from lora_operator.lora_training_job.plan import limits_of, obstacle
+from lora_operator.lora_training_job.plan import obstacle
 from lora_operator.world import World
 
 
@@ -65,7 +66,7 @@ def _check_servable(observed: Observed) -> None:
         return  # the adapter to go on from has its own shape; the trainer reads it before it trains
     config = served_config(spec.lora) | {"base_model_name_or_path": spec.base_model.name}
     verdict = inspect(
-        from_config(json.dumps(config).encode()), None, limits_of(observed), base_name=spec.base_model.name
+        from_config(json.dumps(config).encode()), None, limits_of(observed.engine), base_name=spec.base_model.name
     )
     if verdict.compatible == "False":
         raise Blocked(

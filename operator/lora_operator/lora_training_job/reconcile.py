@@ -15,26 +15,25 @@ from lora_operator.errors import Blocked, PassError, Waiting
 from lora_operator.labels import Key
 from lora_operator.loop import retry_after, soonest
 from lora_operator.lora_training_job import apply, manifests
-from lora_operator.lora_training_job.observe import observe
-from lora_operator.lora_training_job.observed import Observed
+from lora_operator.lora_training_job.observe import observe, thaw
+from lora_operator.lora_training_job.observed import Frozen, Observed
 from lora_operator.lora_training_job.plan import (
     CHECKING,
     Stage,
     Standing,
     is_over,
     mistimed,
-    published,
     standing,
     time_left,
 )
-from lora_operator.lora_training_job.preflight import check, output_place, output_token
+from lora_operator.lora_training_job.preflight import check
+from lora_operator.lora_training_job.read_back import published_before
 from lora_operator.lora_training_job.status import Outcome, status, status_of_the_end
-from lora_operator.protocol.training import COMMIT_TRAILER, RESULT_FILE, Artifact, read_result
+from lora_operator.protocol.training import Artifact
 from lora_operator.world import StandingRefusal, World
 
 PATIENCE: Final = 10.0
 """Seconds between two writes of progress alone: somebody may be looking at a bar."""
-RESULT_LIMIT: Final = 64 << 10
 
 
 async def reconcile(key: Key, world: World) -> float | None:
@@ -88,7 +87,7 @@ async def _start(key: Key, observed: Observed, world: World) -> Outcome:
         earlier = await _read_back(Outcome(standing=CHECKING), observed, world)
         if earlier.standing.stage is Stage.PUBLISHED or earlier.problem is not None:
             return earlier
-    frozen = await apply.thaw(observed, world)
+    frozen = await thaw(observed, world)
     if frozen is None:
         try:
             frozen = await _check_and_freeze(key, observed, world)
@@ -102,7 +101,7 @@ async def _start(key: Key, observed: Observed, world: World) -> Outcome:
     return Outcome(standing=standing(observed, run), run=run, resolved=frozen.resolved)
 
 
-async def _check_and_freeze(key: Key, observed: Observed, world: World) -> apply.Frozen:
+async def _check_and_freeze(key: Key, observed: Observed, world: World) -> Frozen:
     """Run the pre-flight. A refusal stands for a while, unless what it was an answer to has changed."""
     asked = _asked(observed)
     refusal = world.refusals.get(key)
@@ -138,44 +137,18 @@ async def _resolved(observed: Observed, world: World) -> Resolved | None:
     """Return what was resolved, where the status does not have it yet: a kill came between the Job and the status."""
     if observed.status.resolved is not None:
         return None
-    frozen = await apply.thaw(observed, world)
+    frozen = await thaw(observed, world)
     return frozen.resolved if frozen is not None else None
 
 
 async def _read_back(outcome: Outcome, observed: Observed, world: World) -> Outcome:
-    """Ask the Hub whether this very job has published: a commit's message carries its uid."""
-    place = output_place(observed.job.spec)
+    """Ask the Hub whether this very job has published after all."""
     try:
-        token = await output_token(observed, world)
-        commit = await world.hub.find_commit(place, f"{COMMIT_TRAILER}: {observed.job.metadata.uid}", token=token)
-        if commit is None:
-            return outcome
-        pinned = output_place(observed.job.spec, revision=commit)
-        text = await world.hub.read(pinned, RESULT_FILE, token=token, limit=RESULT_LIMIT)
+        found = await published_before(observed, world)
     except Waiting as problem:
-        return replace(outcome, standing=_unknown(outcome.standing), problem=problem)
-    except Blocked:
-        # No repository, no access: then nobody published there with this token either.
-        return outcome
-    result = read_result(text.decode(errors="replace"))
-    if result is None or result.artifact is None:
-        return outcome
-    whole = result.model_copy(update={"artifact": result.artifact.model_copy(update={"commit": commit})})
-    if (artifact := published(whole, place.repo)) is None:
-        return outcome
-    found = Standing(
-        stage=Stage.PUBLISHED,
-        reason="Published",
-        message=whole.message,
-        artifact=artifact,
-        result=whole,
-    )
-    return replace(outcome, standing=found)
-
-
-def _unknown(stands: Standing) -> Standing:
-    """Return a standing that does not claim an end which the Hub may yet deny."""
-    return replace(stands, stage=Stage.RUNNING)
+        # No end is claimed that the Hub may yet deny.
+        return replace(outcome, standing=replace(outcome.standing, stage=Stage.RUNNING), problem=problem)
+    return replace(outcome, standing=found) if found is not None else outcome
 
 
 async def _after_the_end(observed: Observed, world: World) -> float | None:
