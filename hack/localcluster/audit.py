@@ -27,6 +27,8 @@ class Request:
     namespace: str
     name: str
     code: int
+    allowed: bool
+    """Whether the user may; a 403 can also come of a quota or a policy."""
 
 
 def requests(log: Path, *, user: str | None = None, since: dt.datetime | None = None) -> list[Request]:
@@ -65,4 +67,5 @@ def _request(entry: dict[str, Any], target: dict[str, str]) -> Request:
         namespace=target.get("namespace", ""),
         name=target.get("name", ""),
         code=entry.get("responseStatus", {}).get("code", 0),
+        allowed=entry.get("annotations", {}).get("authorization.k8s.io/decision") == "allow",
     )
