@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from imagebuild import engine, wrappers
-from support import training
+from support import real_trainer
 
 BIN = engine.REPOSITORY / ".local/engine/bin"
 MIB = 1 << 20
@@ -27,7 +27,7 @@ MIB = 1 << 20
 def test_the_estimate_is_near_what_is_taken(hidden: int, tmp_path: Path) -> None:
     wrappers.write()
     subprocess.run([BIN / "python", "-m", "tinymodel", tmp_path / "base", "--hidden", str(hidden)], check=True)
-    (tmp_path / "rows.jsonl").write_text(training.jsonl([{"text": "a b c d " * 100}] * 16))
+    (tmp_path / "rows.jsonl").write_text(real_trainer.jsonl([{"text": "a b c d " * 100}] * 16))
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec()))
     checked = lora_train(tmp_path, "--check")
     told = re.search(r"about ([0-9.]+) (GiB|MiB) ", checked)

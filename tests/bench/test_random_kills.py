@@ -14,7 +14,7 @@ import pytest
 
 import hubserver
 from lora_operator.protocol.training import ExitCode
-from support import training
+from support import real_trainer
 from support.real_trainer import Trainer
 
 KILLS: Final = 10
@@ -24,7 +24,7 @@ STEPS: Final = 200
 @pytest.fixture
 def hub() -> Iterator[hubserver.Hub]:
     with hubserver.running() as hub:
-        training.stock(hub)
+        real_trainer.stock(hub)
         yield hub
 
 
@@ -33,9 +33,9 @@ def test_a_training_that_is_killed_ten_times_ends_as_one_that_was_let_be(hub: hu
     seed = int(os.environ.get("KILLS_SEED") or random.randrange(1 << 32))  # noqa: S311 - chooses moments, keeps no secret
     print(f"KILLS_SEED={seed}")
     moments = random.Random(seed)  # noqa: S311
-    wanted = training.spec(
+    wanted = real_trainer.spec(
         lora={"r": 8, "loraAlpha": 16, "loraDropout": "0.1"},
-        training=training.spec()["training"] | {"maxSteps": STEPS, "loggingSteps": 1},
+        training=real_trainer.spec()["training"] | {"maxSteps": STEPS, "loggingSteps": 1},
         checkpoint={"intervalSeconds": 1},
     )
     (tmp_path / "let-be").mkdir()

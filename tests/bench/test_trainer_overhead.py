@@ -18,7 +18,7 @@ from typing import Any, Final
 import yaml
 
 from imagebuild import engine, wrappers
-from support import training
+from support import real_trainer
 from tinymodel import cached
 
 PAIRS: Final = 5
@@ -65,7 +65,7 @@ class Measured:
 def test_lora_train_costs_no_more_than_a_bare_script(tmp_path: Path) -> None:
     wrappers.write()
     base, data = cached.ensure(), tmp_path / "train.jsonl"
-    data.write_text(training.jsonl(training.PROMPTS))
+    data.write_text(real_trainer.jsonl(real_trainer.PROMPTS))
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(recipe(base, data)))
     pairs = []
     for number in range(PAIRS):

@@ -15,7 +15,7 @@ import yaml
 import hubserver
 from imagebuild import engine, wrappers
 from lora_operator.protocol.training import ExitCode, Reason
-from support import training
+from support import real_trainer
 from support.grounds import Ground, Run, in_heavy_environment
 from tinymodel import cached
 
@@ -151,7 +151,7 @@ def test_with_a_hub_the_right_to_publish_is_asked_and_nothing_is_made(tmp_path: 
     with hubserver.running() as hub:
         files = {path.name: path.read_bytes() for path in cached.ensure().iterdir()}
         hub.add_model("acme/tiny", files)
-        hub.add_dataset("acme/chat", {"train.jsonl": training.jsonl(training.CHATS).encode()})
+        hub.add_dataset("acme/chat", {"train.jsonl": real_trainer.jsonl(real_trainer.CHATS).encode()})
         spec = {
             "baseModel": {"name": "acme/tiny"},
             "dataset": {"source": {"hub": {"repo": "acme/chat"}}, "format": "Messages"},

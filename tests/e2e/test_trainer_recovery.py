@@ -14,14 +14,14 @@ from huggingface_hub import HfApi
 import hubserver
 from lora_operator.adapter import open_directory
 from lora_operator.protocol.training import COMMIT_TRAILER, ExitCode, Reason
-from support import training
+from support import real_trainer
 from support.real_trainer import Ended, Trainer
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[hubserver.Hub]:
     with hubserver.running() as hub:
-        training.stock(hub)
+        real_trainer.stock(hub)
         yield hub
 
 
@@ -37,7 +37,7 @@ def trainer(hub: hubserver.Hub, tmp_path: Path) -> Iterator[Trainer]:
 
 
 def spec(repo: str, **parts: Any) -> dict[str, Any]:
-    return training.spec(output={"hub": {"repo": repo}}, **parts)
+    return real_trainer.spec(output={"hub": {"repo": repo}}, **parts)
 
 
 def is_published(api: HfApi, repo: str) -> bool:
@@ -45,7 +45,7 @@ def is_published(api: HfApi, repo: str) -> bool:
 
 
 def test_two_processes_train_one_adapter_and_go_on_together(trainer: Trainer, api: HfApi) -> None:
-    endless = training.spec()["training"] | {"maxSteps": 30, "loggingSteps": 1}
+    endless = real_trainer.spec()["training"] | {"maxSteps": 30, "loggingSteps": 1}
     wanted = spec("acme/two", parallelism={"procPerNode": 2}, checkpoint={"intervalSeconds": 3600}, training=endless)
     process = trainer.start(wanted, LORA_TRAINING_JOB_UID="uid-two")
     assert process.stdout is not None
@@ -143,7 +143,7 @@ def test_the_best_epoch_is_kept_and_readings_are_told(trainer: Trainer) -> None:
 
 
 def test_a_tracker_that_is_not_installed_is_told_by_its_name(trainer: Trainer) -> None:
-    asked = training.spec()["training"] | {"extraArgs": {"report_to": "wandb"}}
+    asked = real_trainer.spec()["training"] | {"extraArgs": {"report_to": "wandb"}}
     ended = trainer.run(spec("acme/tracked", training=asked))
     assert ended.exit_code == ExitCode.CONFIG_INVALID, ended.log
     assert "wandb" in ended.result.message

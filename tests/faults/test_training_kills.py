@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 import hubserver
 from lora_operator.adapter import open_directory
 from lora_operator.protocol.training import COMMIT_TRAILER, ExitCode, Reason, Result
-from support import training
+from support import real_trainer
 from support.operating import eventually
 from support.real_trainer import Trainer
 
@@ -26,9 +26,9 @@ STEPS: Final = 12
 
 def wanted(repo: str) -> dict[str, Any]:
     """Return a spec with dropout, whose random numbers a resumed training must have again, and an evaluation."""
-    return training.spec(
+    return real_trainer.spec(
         lora={"r": 8, "loraAlpha": 16, "loraDropout": "0.1"},
-        training=training.spec()["training"] | {"maxSteps": STEPS, "loggingSteps": 3},
+        training=real_trainer.spec()["training"] | {"maxSteps": STEPS, "loggingSteps": 3},
         checkpoint={"intervalSeconds": 3600},
         evaluation={"fraction": "0.2", "gate": {"threshold": "20"}},
         output={"hub": {"repo": repo}},
@@ -93,7 +93,7 @@ MOMENTS: Final = {
 @pytest.fixture(scope="module")
 def hub() -> Iterator[hubserver.Hub]:
     with hubserver.running() as hub:
-        training.stock(hub)
+        real_trainer.stock(hub)
         yield hub
 
 
