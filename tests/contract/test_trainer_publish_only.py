@@ -80,6 +80,14 @@ def test_what_is_saved_is_published_and_its_checkpoints_go(endpoint: Hub, api: H
     assert attempt.publish_only(one) == published
 
 
+def test_a_repository_that_was_named_since_is_made_and_told(endpoint: Hub, api: HfApi, tmp_path: Path) -> None:
+    named = "acme/named-since"
+    published = attempt.publish_only(make(tmp_path, output={"hub": {"repo": named}}))
+    assert published.artifact is not None
+    assert published.artifact.repo == named
+    assert api.list_repo_commits(named)[0].commit_id == published.artifact.commit
+
+
 def test_checkpoints_stay_where_they_are_to_be_retained(endpoint: Hub, tmp_path: Path) -> None:
     one = make(tmp_path, checkpoint={"retention": "Retain"})
     attempt.publish_only(one)

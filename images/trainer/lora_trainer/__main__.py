@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -50,8 +51,6 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one attempt and return its exit code."""
     options = _options(arguments)
-    preemptions = Preemptions()
-    preemptions.listen()
     environment.settle(
         os.environ,
         processors=environment.processors(),
@@ -61,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.look is not None:
         found = looking.run(options.look, path=options.spec, folder=options.data, settle=trust.extend_from_environment)
         return 0 if found is None else leave(found, path=options.termination_message)
+    preemptions = Preemptions()
+    preemptions.listen()
     result, world = _attempt(options, preemptions, sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all that is left is to say so
     if world.first:
         return leave(result, path=options.termination_message)
     return exit_code(result)  # the first process speaks for all

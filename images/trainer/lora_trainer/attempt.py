@@ -168,17 +168,18 @@ def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     if not world.first:
         return Result(reason=Reason.TRAINED, steps=trained.steps)
     told = lineage.of(trained, dataset=dataset, base=model, job_uid=identity.job_uid, world_size=world.size)
-    result = _result(spec, trained, told, servable.check_adapter(spec, trained.folder, shapes))
-    _write_card(spec, trained, told)
+    verdict = servable.check_adapter(spec, trained.folder, shapes)
+    result = _result(spec, trained, told, verdict)
+    _write_card(spec, trained, told, rank=verdict.summary.rank or spec.lora.r)
     saved.keep(attempt.place.output, saved.Record(fingerprint=judged, result=result))
     log.say(f"trained: {result.message}")
     return result
 
 
-def _write_card(spec: TrainSpec, trained: Trained, told: Lineage) -> None:
+def _write_card(spec: TrainSpec, trained: Trained, told: Lineage, *, rank: int) -> None:
     from lora_trainer import card, curve, publish
 
-    (trained.folder / publish.CARD).write_text(card.render(spec, told), encoding="utf-8")
+    (trained.folder / publish.CARD).write_text(card.render(spec, told, rank=rank), encoding="utf-8")
     (trained.folder / publish.CURVE).write_text(curve.svg(trained.history), encoding="utf-8")
 
 

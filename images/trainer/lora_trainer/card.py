@@ -12,9 +12,9 @@ from lora_trainer.lineage import Lineage
 from lora_trainer.spec import TrainSpec, published_to
 
 
-def render(spec: TrainSpec, run: Lineage) -> str:
-    """Return README.md."""
-    return f"---\n{_front_matter(spec, run)}---\n\n{_body(spec, run)}"
+def render(spec: TrainSpec, run: Lineage, *, rank: int) -> str:
+    """Return README.md. `rank` is the highest that the adapter has, which an engine must take."""
+    return f"---\n{_front_matter(spec, run)}---\n\n{_body(spec, run, rank)}"
 
 
 def _front_matter(spec: TrainSpec, run: Lineage) -> str:
@@ -30,7 +30,7 @@ def _front_matter(spec: TrainSpec, run: Lineage) -> str:
     return yaml.safe_dump(values, sort_keys=False)
 
 
-def _body(spec: TrainSpec, run: Lineage) -> str:
+def _body(spec: TrainSpec, run: Lineage, rank: int) -> str:
     repo, base = published_to(spec).repo or "adapter", spec.base_model.name
     recipe = {
         "method": spec.method.value,
@@ -60,7 +60,7 @@ def _body(spec: TrainSpec, run: Lineage) -> str:
         *_evaluation(spec.evaluation, run.evaluation, run.gate),
         "## Serving it",
         "With vLLM:",
-        f"```\nvllm serve {base} --enable-lora --max-lora-rank {_slot(spec.lora.r)} --lora-modules adapter={repo}\n```",
+        f"```\nvllm serve {base} --enable-lora --max-lora-rank {_slot(rank)} --lora-modules adapter={repo}\n```",
         "With lora-operator, on a LoRAEngine of this base:",
         f"```yaml\n{yaml.safe_dump(_adapter(repo, base), sort_keys=False)}```",
     ]

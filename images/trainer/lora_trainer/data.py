@@ -5,9 +5,10 @@ Only the columns of its format go on: what else a data set holds can't change ho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError
@@ -17,6 +18,7 @@ from lora_operator.protocol.training import CLAIM_PATH, Reason
 from lora_trainer import download, files, hub, log, rows, shaping
 from lora_trainer.hub import Denied, Patience
 from lora_trainer.result import Refusal
+from lora_trainer.rows import Row
 from lora_trainer.spec import TrainSpec
 
 AS_THEY_ARE: Final = (
@@ -83,10 +85,16 @@ def _from_files(spec: TrainSpec, path: Path, field: str) -> Data:
 
     shape = shaping.shaper(spec.dataset, {column for row in kept for column in row})
     try:
-        dataset = datasets.Dataset.from_list([shape(row) for row in kept])
+        # Arrow would give every message and tool the fields of all others, and the model would learn from them.
+        dataset = datasets.Dataset.from_list([shape(row) for row in kept], on_mixed_types=_mixed(kept))
     except (ValueError, TypeError) as error:  # pyarrow's: one column, two types
         raise Refusal(Reason.DATASET_INVALID, f"data set: the rows of {path.name} differ in type: {error}") from error
     return Data(dataset=dataset, revision=files.digest(paths), rows=count, name=path.name, on_hub=False)
+
+
+def _mixed(kept: Sequence[Row]) -> Literal["use_json"] | None:
+    """Return how datasets is to keep values of several shapes: as they are, where there are any with a shape."""
+    return "use_json" if any(isinstance(value, list | dict) for row in kept for value in row.values()) else None
 
 
 def _from_hub(spec: TrainSpec, source: HubDataset, *, split: str, token: str | None, patience: Patience) -> Data:

@@ -46,7 +46,9 @@ def arguments(spec: TrainSpec) -> dict[str, Any]:
     wanted = spec.evaluation
     if wanted is None:
         return {}
-    given: dict[str, Any] = {"per_device_eval_batch_size": spec.training.per_device_train_batch_size}
+    given: dict[str, Any] = {}
+    if "per_device_eval_batch_size" not in spec.training.extra_args:
+        given["per_device_eval_batch_size"] = spec.training.per_device_train_batch_size
     if wanted.schedule is EvaluationSchedule.EPOCH:
         given["eval_strategy"] = "epoch"
     if wanted.keep is Keep.BEST:

@@ -88,6 +88,9 @@ _PROGRAM_DECIDES: Final[Mapping[str, str]] = {
     "ignore_data_skip": "a training that goes on would see rows again",
     "save_only_model": "a training could not go on from its checkpoints",
     "disable_tqdm": "the program shows progress itself",
+    "fsdp": "each process holds the whole base",
+    "fsdp_config": "each process holds the whole base",
+    "deepspeed": "each process holds the whole base",
     "use_cpu": "the program trains on the accelerator that it finds",
 }
 

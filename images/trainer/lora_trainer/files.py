@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def _sha256(path: Path) -> str:
 
 def _jsonl(text: str, name: str) -> list[Row]:
     rows: list[Row] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             rows.append(_object(_parsed(line, where=f"line {number} of {name}"), where=f"line {number} of {name}"))
     return rows
@@ -76,7 +77,7 @@ def _json(text: str, name: str) -> list[Row]:
 
 
 def _csv(text: str, name: str) -> list[Row]:
-    lines = csv.reader(text.splitlines(keepends=True), strict=True)
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         table = [line for line in lines if line]
     except csv.Error as error:

@@ -20,6 +20,7 @@ from lora_trainer.preemption import Preemption, Preemptions
 from lora_trainer.ranks import World
 from lora_trainer.result import Refusal
 
+PROBED_TOKENS: Final = 256
 TOLERANCE: Final = 0.02
 """Of the loss on the fixed row: what another machine or library may make of the same weights, and no other weights."""
 
@@ -111,7 +112,8 @@ def probe(trainer: Any) -> float:
 
     model, row = trainer.model, trainer.data_collator([trainer.train_dataset[0]])
     given = [name for name in ("input_ids", "attention_mask") if name in row]
-    training, inputs = model.training, {name: row[name].to(model.device) for name in given}
+    # A few tokens: without trl's fused head the logits of a long row can take more memory than the training.
+    training, inputs = model.training, {name: row[name][:, :PROBED_TOKENS].to(model.device) for name in given}
     model.eval()
     try:
         with torch.no_grad():

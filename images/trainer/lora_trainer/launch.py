@@ -32,12 +32,15 @@ def run(processes: int, arguments: Sequence[str], *, checkpoint: Checkpoint | No
         log.say(f"starting {processes} processes")
         child = subprocess.Popen(words, env=environ)
 
+        asked = []
+
         def forward(number: int, _frame: FrameType | None) -> None:
+            asked.append(number)
             child.send_signal(number)
 
         signal.signal(signal.SIGTERM, forward)
         code = child.wait()
-        return told(message.read_text(encoding="utf-8"), code=code)
+        return told(message.read_text(encoding="utf-8"), code=code, asked=bool(asked))
 
 
 def command(processes: int, arguments: Sequence[str], *, environ: Mapping[str, str]) -> list[str]:
@@ -54,9 +57,16 @@ def shared(environ: Mapping[str, str], processes: int) -> dict[str, str]:
     return {**environ, "OMP_NUM_THREADS": str(share)}
 
 
-def told(message: str, *, code: int) -> Result:
-    """Return what the first process left; on another node than its own, whether all went well."""
-    if (result := read_result(message)) is not None:
+def told(message: str, *, code: int, asked: bool) -> Result:
+    """Return what the first process left; on another node than its own, whether all went well.
+
+    Where another process fails, torchrun sends the first one the SIGTERM that only `asked` for makes a preemption.
+    """
+    result = read_result(message)
+    if result is not None and result.reason is Reason.PREEMPTED and not asked:
+        why = "another process than the first failed: see the log"
+        return failed(Reason.TRAINING_FAILED, why, checkpoint_step=result.checkpoint_step)
+    if result is not None:
         return result
     if code == 0:
         return Result(reason=Reason.TRAINED, message="the first process, on another node, has the result")

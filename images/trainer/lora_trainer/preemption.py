@@ -50,6 +50,8 @@ class Preemptions:
             self._held = before
 
     def _arrived(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.requested and not self._held:
+            return  # on the way out already: a second one must not end that
         self.requested = True
         if not self._held:
             raise Preemption("SIGTERM")

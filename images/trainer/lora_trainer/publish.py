@@ -58,8 +58,7 @@ class Publisher:
 
     def prepare(self) -> None:
         """Make sure, before anything is trained, that the repository is there and this token may write to it."""
-        if not self._exists():
-            self._call(lambda: self.api.create_repo(self.repo, private=self.private, exist_ok=True))
+        self._make()
         self._call(lambda: self.api.auth_check(self.repo, write=True))
         if self.tag is not None and (commit := self._tags().get(self.tag)) is not None:
             raise Refusal(
@@ -83,6 +82,7 @@ class Publisher:
     def publish(self, folder: Path, result: Result) -> Result:
         """Commit the adapter's files in one go, tag the commit, and return the Result with both in it."""
         result = self._with_tag(result)
+        self._make()  # `--publish-only` is the first to need it
         (folder / RESULT_FILE).write_text(result.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
         log.say(f"publishing to {self.repo}")
         return self._tagged(self._call(lambda: self._commit_once(folder, result), also_passing=CONFLICTS))
@@ -103,10 +103,14 @@ class Publisher:
         )
         return _with_commit(result, commit.oid)
 
+    def _make(self) -> None:
+        if not self._exists():
+            self._call(lambda: self.api.create_repo(self.repo, private=self.private, exist_ok=True))
+
     def _with_tag(self, result: Result) -> Result:
         found = _artifact_of(result)
         tag = self.tag or f"lora-{found.digest.removeprefix('sha256:')[:12]}"
-        return result.model_copy(update={"artifact": found.model_copy(update={"tag": tag})})
+        return result.model_copy(update={"artifact": found.model_copy(update={"repo": self.repo, "tag": tag})})
 
     def _tagged(self, result: Result) -> Result:
         """Make the tag where it is missing. One that is there stays where it is."""

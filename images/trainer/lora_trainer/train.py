@@ -65,9 +65,10 @@ def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Train
     try:
         return _run(spec, base=base, dataset=dataset, where=where)
     except (torch.OutOfMemoryError, MemoryError) as error:
+        words = next(iter(str(error).splitlines()), type(error).__name__)
         message = (
             "out of memory: lower training.perDeviceTrainBatchSize or training.maxLength (and raise "
-            f"training.gradientAccumulationSteps), or ask for more in resources; {str(error).splitlines()[0]}"
+            f"training.gradientAccumulationSteps), or ask for more in resources; {words}"
         )
         raise Refusal(Reason.OUT_OF_MEMORY, message) from error
 
@@ -84,6 +85,7 @@ def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Trai
         state = _take_over(trainer, spec, resumed, first=where.world.first)
     else:
         state = _steps(trainer, spec, where=where, resumed=resumed)
+    history = list(state.log_history)  # before what the gate compares with is measured
     measured: dict[str, float] | None = None
     verdict = None
     if spec.evaluation is not None:
@@ -94,9 +96,9 @@ def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Trai
     return Trained(
         folder=folder,
         steps=state.global_step,
-        metrics=_metrics(state.log_history, measured or {}) | _peak() | counted.metrics(),
+        metrics=_metrics(history, measured or {}) | _peak() | counted.metrics(),
         libraries={name: metadata.version(name) for name in LIBRARIES},
-        history=state.log_history,
+        history=history,
         evaluation=measured,
         gate=verdict,
         resumed_from_step=resumed.seal.step if resumed is not None else 0,

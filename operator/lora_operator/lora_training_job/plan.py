@@ -131,7 +131,10 @@ def _failure(observed: Observed, failed: Object) -> Standing:
         return Standing(stage=Stage.FAILED, reason=Reason.TRAINING_FAILED.value, message=message, unsure=True)
     last = next((end for end in reversed(ends) if not end.disrupted), ends[-1])
     tries = f" (attempt {len(ends)}, the last)" if failed.get("reason") == "BackoffLimitExceeded" else ""
-    return Standing(stage=Stage.FAILED, reason=last.reason, message=f"{last.message}{tries}", result=last.result)
+    # Killed, or out of patience, after the commit was made and before it could be told.
+    unsure = last.result is None or last.result.reason in {Reason.HUB_UNAVAILABLE, Reason.PREEMPTED}
+    message = f"{last.message}{tries}"
+    return Standing(stage=Stage.FAILED, reason=last.reason, message=message, result=last.result, unsure=unsure)
 
 
 def _progress(attempts: tuple[Attempt, ...], run: str) -> Standing:

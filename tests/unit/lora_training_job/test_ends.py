@@ -43,6 +43,30 @@ FAILURES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("state", "failed"),
+    [
+        pytest.param({"terminated": {"exitCode": 137}}, "PodFailurePolicy", id="killed after its commit"),
+        pytest.param(
+            {"terminated": {"exitCode": 69, "message": '{"version": 1, "reason": "HubUnavailable", "message": "no"}'}},
+            "BackoffLimitExceeded",
+            id="its commit was never answered",
+        ),
+    ],
+)
+async def test_a_failure_after_which_the_hub_has_the_commit_is_none(state: Object, failed: str) -> None:
+    ground = make()
+    await settle(ground)
+    ground.hub.commits[f"{COMMIT_TRAILER}: {UID}"] = COMMIT
+    ground.hub.result = PUBLISHED.model_dump_json(by_alias=True).encode()
+    put_pod(ground, state)
+    fail_run(ground, failed)
+
+    await settle(ground)
+
+    assert told(ground, "Complete") == ("True", "Published")
+
+
 @pytest.mark.parametrize("name", FAILURES)
 async def test_a_failed_job_is_told_by_its_cause(name: str) -> None:
     state, failed, reason = FAILURES[name]

@@ -29,7 +29,7 @@ def render(*, on_hub: bool, job_uid: str = "") -> str:
         job_uid=job_uid,
         libraries={"trl": "1.16.0"},
     )
-    return card.render(wanted, lineage)
+    return card.render(wanted, lineage, rank=wanted.lora.r)
 
 
 def front_matter(text: str) -> object:

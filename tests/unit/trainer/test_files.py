@@ -32,6 +32,19 @@ def test_a_csv_cell_may_hold_lines_and_commas(tmp_path: Path) -> None:
     assert files.read(tmp_path / "x.csv", field="key") == [{"prompt": "a,\nb", "completion": "c"}]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.jsonl", '{{"text": "a{odd}b"}}\n'),
+        ("x.csv", "text\na{odd}b\n"),
+    ],
+)
+@pytest.mark.parametrize("odd", ["\u2028", "\x85"], ids=ascii)
+def test_only_a_line_feed_ends_a_row(name: str, content: str, odd: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content.format(odd=odd), encoding="utf-8")
+    assert files.read(tmp_path / name, field="key") == [{"text": f"a{odd}b"}]
+
+
 @pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv"])
 def test_an_empty_file_has_no_rows(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("")

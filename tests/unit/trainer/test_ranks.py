@@ -77,6 +77,14 @@ def test_processes_share_the_threads(given: dict[str, str], share: str) -> None:
 
 def test_the_first_process_speaks_for_all() -> None:
     preempted = Result(reason=Reason.PREEMPTED, checkpoint_step=5)
-    assert exit_code(launch.told(preempted.model_dump_json(by_alias=True), code=1)) is ExitCode.PREEMPTED
-    assert exit_code(launch.told("", code=0)) is ExitCode.OK
-    assert exit_code(launch.told("", code=1)) is ExitCode.FAILED
+    said = preempted.model_dump_json(by_alias=True)
+    assert exit_code(launch.told(said, code=1, asked=True)) is ExitCode.PREEMPTED
+    assert exit_code(launch.told("", code=0, asked=False)) is ExitCode.OK
+    assert exit_code(launch.told("", code=1, asked=False)) is ExitCode.FAILED
+
+
+def test_a_sigterm_of_torchrun_s_own_is_a_failure_of_another_process() -> None:
+    preempted = Result(reason=Reason.PREEMPTED, message="SIGTERM; step 3 is kept", checkpoint_step=3)
+    found = launch.told(preempted.model_dump_json(by_alias=True), code=1, asked=False)
+    assert exit_code(found) is ExitCode.FAILED
+    assert found.checkpoint_step == 3
