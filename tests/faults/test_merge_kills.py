@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,16 @@ def run(inputs: Path, out: Path, *before: str) -> subprocess.CompletedProcess[st
     """Merge into *out*."""
     command = [sys.executable, "-m", *(before or ("lora_merger",)), *words(inputs, out)]
     return subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
+
+
+@contextmanager
+def stopped_in_the_middle(inputs: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a merge, and hand it over when it has begun to write and stands still."""
+    command = [sys.executable, "-m", "support.dying", "stop", "pwrite", "3", *words(inputs, out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as merging:
+        _, status = os.waitpid(merging.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        yield merging
 
 
 def words(inputs: Path, out: Path) -> list[str]:
@@ -117,20 +128,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_fills_up_meanwhile_ends_cleanly(inputs: Path, small_disk: Path) -> None:
     out = small_disk / "out"
-    command = [sys.executable, "-m", "lora_merger", *words(inputs, out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as merging:
+    with stopped_in_the_middle(inputs, out) as merging:
         # Once it has looked at the free space, somebody else takes it.
-        journal = small_disk / ".out.lora-merge" / "model"
-        deadline = time.monotonic() + LONGEST
-        while not (journal.exists() and any(journal.iterdir())):
-            assert merging.poll() is None
-            assert time.monotonic() < deadline
         with (small_disk / "other").open("wb", buffering=0) as other:
             try:
                 while True:
                     other.write(bytes(1024 * 1024))
             except OSError:
                 pass
+        merging.send_signal(signal.SIGCONT)
         _, told = merging.communicate(timeout=LONGEST)
     assert merging.returncode == ExitCode.NO_SPACE, told
     assert "the disk is full" in told
@@ -145,13 +151,9 @@ def test_a_signal_ends_it_at_once_and_it_goes_on_later(
     number: signal.Signals, code: ExitCode, inputs: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "lora_merger", *words(inputs, out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as merging:
-        journal = tmp_path / ".out.lora-merge" / "journal"
-        deadline = time.monotonic() + LONGEST
-        while not journal.exists():
-            assert time.monotonic() < deadline
+    with stopped_in_the_middle(inputs, out) as merging:
         merging.send_signal(number)
+        merging.send_signal(signal.SIGCONT)
         _, told = merging.communicate(timeout=LONGEST)
     assert merging.returncode == code, told
     assert "run it again to go on" in told

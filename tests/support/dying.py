@@ -1,7 +1,8 @@
 """lora-merge that ends at a chosen call: `python -m support.dying kill pwrite 3 BASE ADAPTER OUT`.
 
-At the third `os.pwrite` the process is killed, or (in the place of `kill`, an errno's name) the call fails; `pwrite`
-first writes half of its bytes. The program has no seam for this: what is replaced is in the standard library.
+At the third `os.pwrite` the process is killed, or (`stop` in the place of `kill`) stopped until it is told to go on,
+or (an errno's name) the call fails; before an end `pwrite` writes half of its bytes. The program has no seam for this:
+what is replaced is in the standard library.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ def main(how: str, call: str, nth: int, arguments: list[str]) -> int:
         with lock:
             this_one = next(count) == nth
         if not this_one:
+            return real(*args, **kwargs)
+        if how == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
             return real(*args, **kwargs)
         if call == "pwrite":
             real(args[0], args[1][: len(args[1]) // 2], args[2])
