@@ -15,7 +15,8 @@ from lora_merger.checkpoint import CARD, Files, LocalFiles
 from lora_merger.refusal import ExitCode, Refusal
 
 SCHEME: Final = "hf://"
-_LICENCE: Final = re.compile(r"^licen[cs]e:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+# Whatever is on the line: a card is a stranger's, and a pattern that trims would take hours over a line of spaces.
+_LICENCE: Final = re.compile(r"^licen[cs]e:(.*)$", re.MULTILINE)
 _CARD_LIMIT: Final = 1024 * 1024
 
 
@@ -68,4 +69,4 @@ def _licence(files: LocalFiles) -> str | None:
     text = files.read(CARD, 0, _CARD_LIMIT).decode("utf-8", "replace")
     parts = text.split("---\n", 2)
     found = _LICENCE.search(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
-    return found[1].strip("\"'") if found else None
+    return found[1].strip().strip("\"'") or None if found else None

@@ -5,6 +5,7 @@ Raises Waiting or Blocked, wrapped in the stage at which it happened: the condit
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,7 +54,9 @@ async def resolve(observed: Observed, world: World) -> Entry:
     snapshot = await world.hub.resolve(origin.place, token=token)
     remote = await read_adapter(world.hub, origin.place, snapshot, token=token)
     base = await _base(observed, world, token)
-    verdict = inspect(remote, base, limits_of(observed.engine), base_name=adapter.spec.base_model)
+    # In a thread: a config of a stranger's can take its time, and every other pass runs in this one.
+    limits, name = limits_of(observed.engine), adapter.spec.base_model
+    verdict = await asyncio.to_thread(inspect, remote, base, limits, base_name=name)
     if not verdict.servable:
         raise NotServableError(verdict)
     return _entry(adapter, snapshot, remote, verdict, origin=origin, token=token, world=world)

@@ -121,6 +121,14 @@ def test_a_card_can_not_be_broken_out_of(tmp_path: Path) -> None:
     assert "a \\| b ---" in card
 
 
+@pytest.mark.timeout(60)
+def test_a_card_s_line_of_spaces_takes_no_time(tmp_path: Path) -> None:
+    write_base(tmp_path / "base")
+    make_adapter().write(tmp_path / "adapter")
+    (tmp_path / "adapter" / "README.md").write_text(f"---\nlicense: a{' ' * 300_000}b\n---\n")
+    assert run(tmp_path).exists()
+
+
 def test_progress_counts_every_byte(tmp_path: Path) -> None:
     write_base(tmp_path / "base", shards=2)
     make_adapter().write(tmp_path / "adapter")
