@@ -22,6 +22,8 @@ TIMEOUT: Final = 30
 APPLY: Final = "application/apply-patch+yaml"
 JSON_PATCH: Final = "application/json-patch+json"
 PAGE: Final = 500
+REFUSED: Final = frozenset({400, 403, 422})
+"""How the apiserver answers what asking again does not change: not valid, over a quota, against a policy."""
 
 
 class Resource(NamedTuple):

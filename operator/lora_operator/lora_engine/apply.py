@@ -7,11 +7,11 @@ else made under the name of one of ours is left alone.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 from kubernetes.aio.client.exceptions import ApiException
 
-from lora_operator.clients.kube import CONFIG_MAPS, said_by_apiserver
+from lora_operator.clients.kube import CONFIG_MAPS, REFUSED, said_by_apiserver
 from lora_operator.engines.refusal import Refusal
 from lora_operator.errors import FieldConflictError
 from lora_operator.finalizing import with_finalizer
@@ -29,8 +29,6 @@ from lora_operator.world import World
 
 Object = dict[str, Any]
 
-_REFUSALS: Final = frozenset({400, 403, 422})
-
 
 async def execute(todo: Plan, observed: Observed, world: World) -> Refusal | None:
     """Write what the plan says; return why the apiserver would not take it, if so."""
@@ -42,7 +40,7 @@ async def execute(todo: Plan, observed: Observed, world: World) -> Refusal | Non
     try:
         await _write_beside(todo, todo.manifest, observed, world)
     except ApiException as error:
-        if error.status not in _REFUSALS:
+        if error.status not in REFUSED:
             raise
         return Refusal(
             "WriteRefused",
@@ -124,7 +122,7 @@ async def _patch(patch: Object, deployment: Object, world: World) -> Refusal | N
             " applies",
         )
     except ApiException as error:
-        if error.status not in _REFUSALS:
+        if error.status not in REFUSED:
             raise
         return Refusal("AdoptionRejected", f"the apiserver refused the patch: {said_by_apiserver(error)}")
     return None

@@ -8,11 +8,12 @@ from lora_operator import conditions
 from lora_operator.api import LoRAEngine
 from lora_operator.api.lora_engine import EngineCondition, EngineStatus
 from lora_operator.labels import Key, is_suspended
+from lora_operator.loop import soonest
 from lora_operator.lora_engine.apply import execute
 from lora_operator.lora_engine.leave import leave
 from lora_operator.lora_engine.observe import observe
 from lora_operator.lora_engine.observed import Observed
-from lora_operator.lora_engine.plan import plan
+from lora_operator.lora_engine.plan import REFUSED_AGAIN_SECONDS, plan
 from lora_operator.lora_engine.status import next_status
 from lora_operator.world import World
 
@@ -41,8 +42,7 @@ async def reconcile(key: Key, world: World) -> float | None:
     status = next_status(observed, todo, rejected, now=world.now())
     again = await world.reporter.report(obj, status)
     await _tell_adoption(observed, status, world)
-    waits = [seconds for seconds in (todo.after, 30.0 if rejected else None, again) if seconds is not None]
-    return min(waits, default=None)
+    return soonest(todo.after, REFUSED_AGAIN_SECONDS if rejected else None, again)
 
 
 async def _tell_adoption(observed: Observed, status: EngineStatus, world: World) -> None:

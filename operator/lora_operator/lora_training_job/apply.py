@@ -7,7 +7,7 @@ from typing import Any
 from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator import labels, progress_certificate
-from lora_operator.clients.kube import ADAPTERS, said_by_apiserver
+from lora_operator.clients.kube import ADAPTERS, REFUSED, said_by_apiserver
 from lora_operator.errors import Blocked
 from lora_operator.labels import Key
 from lora_operator.lora_training_job import manifests
@@ -16,9 +16,6 @@ from lora_operator.lora_training_job.observed import Frozen, Observed
 from lora_operator.world import World
 
 Object = dict[str, Any]
-
-REFUSED: frozenset[int] = frozenset({400, 403, 422})
-"""How the apiserver answers what asking again does not change: not valid, over a quota, against a policy."""
 
 
 async def freeze(observed: Observed, pins: Pins, world: World) -> Frozen:
