@@ -1,13 +1,33 @@
-"""What the tiers share: one control plane a session, for `crd` and `cluster`."""
+"""What the tiers share: one TMPDIR a session, and one control plane for `crd` and `cluster`."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 
 from localcluster import ControlPlane
 from localcluster import control_plane as running_control_plane
+
+TMPDIR = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the session a TMPDIR of its own: engines and programs killed on purpose leave sockets and files there."""
+    if not hasattr(config, "workerinput"):  # the workers of pytest-xdist inherit it
+        config.stash[TMPDIR] = os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="lora-tests-")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remove it, but for a look at what failed, or beside a cluster that is kept for one."""
+    folder = session.config.stash.get(TMPDIR, None)
+    if folder is not None and exitstatus == pytest.ExitCode.OK and not os.environ.get("KEEP"):
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,9 @@ a slot, chosen free under a machine-wide lock and kept in the state folder until
 import hashlib
 import ipaddress
 import json
-import os
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -129,10 +127,8 @@ def _slot_file(state_dir: Path) -> Path:
 @contextmanager
 def _claims() -> Iterator[dict[str, int]]:
     """Hold the machine's register of slots (state folder -> slot), written back at the end."""
-    folder = Path(tempfile.gettempdir()) / f"lora-operator-clusters-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    register = folder / "slots.json"
-    with lock.held(folder / "lock"):
+    register = lock.meeting_place() / "slots.json"
+    with lock.held(register.with_suffix(".lock")):
         claims: dict[str, int] = json.loads(register.read_text()) if register.exists() else {}
         yield claims
         partial = register.with_suffix(".partial")

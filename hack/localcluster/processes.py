@@ -5,6 +5,7 @@ down whole by whoever comes later, without pid files and whatever became of the 
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,6 +16,9 @@ from pathlib import Path
 CLUSTER = "LORA_OPERATOR_CLUSTER"
 PART = "LORA_OPERATOR_PART"
 OWNER = "LORA_OPERATOR_OWNER"
+# Nothing in a cluster talks to anything outside it: a proxy meant for the way out would only be in its way. And a
+# cluster may outlive the test session that a TMPDIR belongs to.
+NOT_INHERITED = re.compile(r".*_proxy|TMPDIR", re.IGNORECASE)
 
 
 class NotInTimeError(TimeoutError):
@@ -53,8 +57,7 @@ def start(command: Sequence[str | Path], *, cluster: str, part: str, log: Path, 
 
 def environment(cluster: str, part: str) -> dict[str, str]:
     """Return an environment that marks a process, and whatever it starts, as a cluster's."""
-    # Nothing in a cluster talks to anything outside it: a proxy meant for the way out would only be in its way.
-    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    inherited = {name: value for name, value in os.environ.items() if not NOT_INHERITED.fullmatch(name)}
     return {**inherited, CLUSTER: cluster, PART: part}
 
 

@@ -8,8 +8,6 @@ import functools
 import os
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 from machine import lock
 from machine.progress import console
@@ -29,7 +27,7 @@ def ensure(*packages: str) -> None:
             f"please install the Debian packages {' '.join(missing)} (or your distribution's equivalents): "
             "they can be installed automatically only by root with apt-get"
         )
-    with lock.held(Path(tempfile.gettempdir()) / "lora-operator-apt.lock"):
+    with lock.held(lock.meeting_place() / "apt.lock"):
         _update()
         console.print(f"installing Debian packages: {' '.join(missing)}")
         _apt_get("install", "--yes", "--no-install-recommends", *missing)

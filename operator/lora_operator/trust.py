@@ -6,6 +6,7 @@ programs, for what speaks TLS looks for its file once, some of it while it is im
 
 from __future__ import annotations
 
+import atexit
 import os
 import ssl
 import tempfile
@@ -30,6 +31,7 @@ def extend_from_environment() -> None:
     # OpenSSL takes the named file for everything, so the system's own are in it.
     with tempfile.NamedTemporaryFile("w", prefix="trusted-", suffix=".pem", delete=False) as file:
         file.write(f"{_systems_own()}\n{given}\n")
+    atexit.register(Path(file.name).unlink, missing_ok=True)
     os.environ["SSL_CERT_FILE"] = file.name
     os.environ.setdefault("REQUESTS_CA_BUNDLE", file.name)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,3 +79,11 @@ def test_what_is_no_certificate_is_told(monkeypatch: pytest.MonkeyPatch, system:
     with pytest.raises(ValueError, match="caBundle"):
         trust.extend_from_environment()
     assert os.environ["SSL_CERT_FILE"] == str(system)
+
+
+def test_a_program_leaves_no_file_of_it_behind(tmp_path: Path) -> None:
+    script = "import os, lora_operator.trust as t; t.extend_from_environment(); print(os.environ['SSL_CERT_FILE'])"
+    environment = {**os.environ, trust.VARIABLE: OURS, "TMPDIR": str(tmp_path)}
+    told = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert Path(told.stdout.strip()).parent == tmp_path
+    assert not Path(told.stdout.strip()).exists()

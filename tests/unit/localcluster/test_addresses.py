@@ -3,20 +3,20 @@
 import ipaddress
 import itertools
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from localcluster import addresses
 from localcluster.addresses import Addresses
+from machine import lock
 
 
 @pytest.fixture(autouse=True)
 def register_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "machine"
     folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(lock, "meeting_place", lambda: folder)
     monkeypatch.setattr(addresses, "_routes", list)
     monkeypatch.setattr(addresses, "_ports_are_free", lambda _: True)
 
