@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any, Final, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, TypeVar
 
 import click
 from rich.console import Console
@@ -16,7 +16,7 @@ from rich.console import Console
 from lora_inspect import progress
 from lora_inspect.judging import judge
 from lora_inspect.junit import junit, junit_cannot_tell
-from lora_inspect.question import Question, Source, parse_source
+from lora_inspect.question import Question, Source, parse_base_name, parse_source
 from lora_inspect.report import Report, report
 from lora_inspect.screen import show
 from lora_operator import __version__, trust
@@ -25,23 +25,32 @@ from lora_operator.adapter import EngineLimits, quotable
 SERVABLE: Final = 0
 NOT_SERVABLE: Final = 1
 CANNOT_TELL: Final = 2
+Parsed = TypeVar("Parsed")
 _DTYPES: Final = ("auto", "bfloat16", "float16", "half", "float32", "float")
 
 
-class _SourceType(click.ParamType[Source]):
-    name = "PATH|hf://org/name[@revision]"
+class _Parsed(click.ParamType[Parsed]):
+    """An argument that a function of `question` reads; what it can't is bad usage."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Source:
+    def __init__(self, name: str, parse: Callable[[str], Parsed]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Parsed:
         try:
-            return parse_source(value)
+            return self._parse(value)
         except ValueError as error:
             self.fail(f"{value!r}: {error}", param, ctx)
 
 
+_SOURCE: Final = _Parsed("PATH|hf://org/name[@revision]", parse_source)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("adapter", type=_SourceType())
-@click.option("--base", type=_SourceType(), metavar="PATH|hf://...|config.json", help="The base model: its shapes.")
-@click.option("--base-name", metavar="org/name", help="Refuse an adapter whose config names another base.")
+@click.argument("adapter", type=_SOURCE)
+@click.option("--base", type=_SOURCE, metavar="PATH|hf://...|config.json", help="The base model: its shapes.")
+@click.option("--base-name", type=_Parsed("org/name", parse_base_name), metavar="org/name",
+              help="Refuse an adapter whose config names another base.")  # fmt: skip
 @click.option("--max-lora-rank", type=click.IntRange(min=1), metavar="N", help="The engine's --max-lora-rank.")
 @click.option("--dtype", type=click.Choice(_DTYPES), help="The engine's --dtype.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What the engine runs on.")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lora_operator.adapter import EngineLimits
+from lora_operator.adapter import EngineLimits, is_hub_id
 
 SCHEME = "hf://"
-_REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+_REVISION = re.compile(r"[\w./-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,14 @@ def parse_source(text: str) -> Source:
         if not text or "\0" in text:
             raise ValueError("not a path")
         return Path(text)
-    match = _REPO.fullmatch(text.removeprefix(SCHEME))
-    # What huggingface_hub would refuse later with less to say.
-    if match is None or re.search(r"--|\.\.", match["repo"]) or max(map(len, match["repo"].split("/"))) > 96:
+    repo, at, revision = text.removeprefix(SCHEME).partition("@")
+    if not is_hub_id(repo) or (at and not _REVISION.fullmatch(revision)):
         raise ValueError("not hf://org/name or hf://org/name@revision")
-    return HubRepo(match["repo"], match["revision"] or "main")
+    return HubRepo(repo, revision or "main")
+
+
+def parse_base_name(text: str) -> str:
+    """Read a Hub id; ValueError where it can be none, and would be compared in vain."""
+    if not is_hub_id(text):
+        raise ValueError("not a model's name on a Hub, such as org/name or gpt2; where the base lies is for --base")
+    return text

@@ -6,9 +6,9 @@ Everything about an adapter's content becomes a finding; what can't be reached o
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +16,14 @@ from huggingface_hub import get_token
 
 from lora_inspect.question import HubRepo, Question, Source
 from lora_operator.adapter import (
+    BASE_CONFIG,
     CONFIG,
     Adapter,
     Base,
     base_from_config,
     base_from_directory,
     open_directory,
+    read_base_config,
     weights_files,
 )
 from lora_operator.clients.hub import Hub, Place
@@ -29,6 +31,7 @@ from lora_operator.clients.hub_reading import read_adapter, read_base
 from lora_operator.errors import PassError
 
 Progress = Callable[[int], None]
+_A_BASE: Final = f"give its directory, its {BASE_CONFIG}, or hf://org/name"
 
 
 class CannotTellError(Exception):
@@ -64,7 +67,7 @@ def read(question: Question, progress: Progress | None = None) -> Reading:
 
 
 async def _read(question: Question, progress: Progress | None) -> Reading:
-    hub = _Counting(Hub(), get_token())
+    hub = _Counting(Hub())
     if isinstance(question.adapter, HubRepo):
         adapter = await hub.adapter(question.adapter)
         here = 0
@@ -96,27 +99,27 @@ async def _base(hub: _Counting, source: Source | None) -> Base | None:
     if isinstance(source, HubRepo):
         return await hub.base(source)
     try:
-        return base_from_directory(source) if source.is_dir() else _from_config(source)
+        return base_from_directory(source) if source.is_dir() else base_from_config(read_base_config(source))
+    except FileNotFoundError as error:
+        missing = f"no {BASE_CONFIG} in it" if source.is_dir() else "no such file or directory"
+        raise CannotTellError(f"--base {source}: {missing}; {_A_BASE}") from error
     except OSError as error:
         raise CannotTellError(f"--base {source}: {error.strerror or error}") from error
-    except (RecursionError, ValueError) as error:
+    except ValueError as error:
         raise CannotTellError(f"--base {source}: {error}") from error
-
-
-def _from_config(path: Path) -> Base | None:
-    config = json.loads(path.read_bytes())
-    if not isinstance(config, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - of the file, not of an argument
-    return base_from_config(config)
 
 
 class _Counting:
     """The Hub with the person's token; counts the bytes of files that come over the network."""
 
-    def __init__(self, hub: Hub, token: str | None) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub: Final = hub
-        self._token: Final = token
         self.bytes_read = 0
+
+    @cached_property
+    def _token(self) -> str | None:
+        """Whoever asks about directories here alone has no token read."""
+        return get_token()
 
     async def adapter(self, source: HubRepo) -> Adapter:
         place = _place(source)

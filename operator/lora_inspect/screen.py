@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +18,9 @@ from lora_inspect.report import Report, ReportedFinding
 from lora_operator.adapter import quotable
 
 _KINDS_SHOWN: Final = 8
+_INDENT: Final = 8
+# On the narrowest screen that is common, of 80 columns, so that it can be copied whole.
+_NAME_WIDTH: Final = 72
 _STYLES: Final = {"error": "bold red", "warning": "yellow"}
 
 
@@ -73,16 +77,25 @@ def _facts(report: Report) -> Table:
 
 
 def _why(kinds: list[list[ReportedFinding]]) -> Table:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
+    table = Table.grid()
     table.add_column(overflow="fold")
     for findings in kinds:
         first = findings[0]
-        like = f"  ({len(findings) - 1} more like this)" if len(findings) > 1 else ""
-        text = Text(f"{first.field}: {first.found}, expected {first.expected}").append(like, style="dim")
-        table.add_row(Text(first.severity, style=_STYLES[first.severity]), Text(first.code, style="bold"), text)
+        head = Text.assemble((f"{first.severity:7}", _STYLES[first.severity]), " ", (first.code, "bold"))
+        if len(findings) > 1:
+            head.append(f"  ({len(findings) - 1} more like this)", style="dim")
+        table.add_row(head)
+        table.add_row(Padding(Text(_on_one_line(first.field)), (0, 0, 0, _INDENT)))
+        table.add_row(Padding(Text(f"{first.found}, expected {first.expected}"), (0, 0, 0, _INDENT)))
     return table
+
+
+def _on_one_line(name: str) -> str:
+    """Leave out the middle of a name that is too long: a tensor is known by its layer, in front, and its end."""
+    if len(name) <= _NAME_WIDTH:
+        return name
+    half = (_NAME_WIDTH - 1) // 2
+    return f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
 
 
 def _fixes(kinds: list[list[ReportedFinding]]) -> Table:

@@ -185,6 +185,20 @@ def make_adapter(
     )
 
 
+def with_gain(gain: float, *, base: BaseShape = TINY_LLAMA, rank: int = 8) -> AdapterFiles:
+    """Make an adapter of the gated MLP alone; each of its modules multiplies an input of ones by *gain* at most."""
+    random = np.random.default_rng(0)
+    made = {}
+    for module, name in _modules(base, ("gate_proj", "up_proj", "down_proj")):
+        out, into = base.of(name)
+        largest = (gain / (2 * rank * into)) ** 0.5
+        for half, shape in (("A", (rank, into)), ("B", (out, rank))):
+            values = largest * random.uniform(-1, 1, size=shape)
+            values.flat[0] = largest
+            made[f"{PREFIX}{module}.lora_{half}.weight"] = tensor(values)
+    return make_adapter(base=base, rank=rank, targets=("gate_proj", "up_proj", "down_proj"), tensors=made)
+
+
 def tensor(values: np.ndarray, dtype: str = "F32") -> TensorData:
     """Encode an array as a tensor for `make_adapter(tensors=...)` and `safetensors()`."""
     return dtype, values.shape, encode(values, dtype)

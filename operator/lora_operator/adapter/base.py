@@ -5,14 +5,11 @@ config.json for the families of `families.py`. What can't be told is None, never
 shapes can't be checked.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from .families import FAMILIES, Family, family_of
-from .header import Header, read_header
-from .names import base_weights_files
+from .header import Header
 
 # Dtypes in which several numbers may share one element, so that the shape is not the module's.
 _PACKED = frozenset({"U8", "I8", "U16", "I16", "I32", "U32", "I64", "U64", "BOOL"})
@@ -92,24 +89,6 @@ def base_from_shapes(shapes: Mapping[str, Sequence[int]], config: Mapping[str, o
     if not expected.keys() <= named.keys():
         return None
     return _base(layers, {name: named[name] for name in expected}, family, config)
-
-
-def base_from_directory(path: str | Path) -> Base | None:
-    """Read the base at *path*: config.json and the headers of its safetensors files, not what is behind them.
-
-    Raises OSError or ValueError (`HeaderError` is one) where a file can't be read as what it is.
-    """
-    folder = Path(path)
-    config = json.loads((folder / "config.json").read_bytes())
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder / 'config.json'} is not a JSON object")  # noqa: TRY004 - of the file, not of a type
-    return base_from_headers(_headers(folder), config) or base_from_config(config)
-
-
-def _headers(folder: Path) -> Iterator[Header]:
-    for name in base_weights_files(path.name for path in folder.iterdir()):
-        with (folder / name).open("rb") as file:
-            yield read_header(file, (folder / name).stat().st_size)
 
 
 def _family(config: Mapping[str, object]) -> Family | None:

@@ -1,13 +1,15 @@
 """Reading an adapter from a directory that a stranger filled.
 
 Opens regular files of that directory and nothing else: no link out of it, no pipe (it would block for ever), no device,
-no pickle. Raises OSError where the directory itself can't be read; everything about its content is a finding.
+no pickle. A snapshot in the Hub's cache is made of links into the same repository's blobs: those are followed.
+Raises OSError where the directory itself can't be read; everything about its content is a finding.
 """
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -18,6 +20,10 @@ from .findings import Code, Findings
 from .header import Header, HeaderError, read_header
 from .names import CONFIG, INDEX, PICKLES, weights_files
 from .shard_index import INDEX_LIMIT
+
+# How huggingface_hub lays out its cache: each file of a snapshot is a link to a blob, called by its hash.
+_SNAPSHOT = re.compile(r"/models--[^/]+/snapshots/[0-9a-f]{40}\Z")
+_BLOB = re.compile(r"\.\./\.\./blobs/(?:[0-9a-f]{40}|[0-9a-f]{64})")
 
 
 def open_directory(
@@ -33,11 +39,11 @@ def open_directory(
     """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        reader = _Reader(folder, level, expected or {}, progress)
-        with os.scandir(folder) as entries:
+        with _blobs_of(path, folder) as blobs, os.scandir(folder) as entries:
+            reader = _Reader(folder, blobs, level, expected or {}, progress)
             names = [entry.name for entry in entries]
-        for name in weights_files(names):
-            reader.read(name)
+            for name in weights_files(names):
+                reader.read(name)
         for name in set(PICKLES).intersection(names):
             reader.files[name] = FileFacts(os.stat(name, dir_fd=folder, follow_symlinks=False).st_size)
     finally:
@@ -56,6 +62,7 @@ def open_directory(
 @dataclass(slots=True)
 class _Reader:
     folder: int
+    blobs: int | None
     level: str
     expected: Mapping[str, str]
     progress: Callable[[int], None] | None
@@ -68,14 +75,14 @@ class _Reader:
 
     def read(self, name: str) -> None:
         """Read one file as far as the level asks, and report what is wrong with it."""
-        with _open_regular(self.folder, name) as file:
+        with _open_regular(self.folder, self.blobs, name) as file:
             if file is None:
                 self.findings.error(
                     Code.NOT_A_REGULAR_FILE,
                     name,
                     found="no regular file of this directory",
-                    expected="a regular file",
-                    fix="replace it by a copy of the file itself",
+                    expected="a regular file, or a link to one beside it or in the Hub's own cache",
+                    fix="replace it by a copy of the file itself (hf download with --local-dir makes copies)",
                 )
                 return
             size = os.fstat(file.fileno()).st_size
@@ -116,21 +123,39 @@ class _Reader:
 
 
 @contextmanager
-def _open_regular(folder: int, name: str) -> Iterator[BinaryIO | None]:
-    """Open *name* if it is a regular file of *folder*, or a link to a plain name in it; yield None otherwise."""
+def _open_regular(folder: int, blobs: int | None, name: str) -> Iterator[BinaryIO | None]:
+    """Open *name* if it is a regular file of *folder*, or a link to one in it or in *blobs*; yield None otherwise."""
+    place: int | None = folder
     if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         name = os.readlink(name, dir_fd=folder)
-    if "/" in name or name in ("", ".", "..") or not _is_regular(folder, name):
+        if _BLOB.fullmatch(name):
+            place, name = blobs, name.rpartition("/")[2]
+    if place is None or "/" in name or name in ("", ".", "..") or not _is_regular(place, name):
         yield None
         return
     # Between the look and the open it may have become something else: open no link, wait for no pipe, look again.
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
     with os.fdopen(descriptor, "rb") as file:
         yield file if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
 
 def _is_regular(folder: int, name: str) -> bool:
+    """Tell whether *name*, which may be what a stranger's link says, is a regular file of *folder*."""
     try:
         return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
+    except OSError:
         return False
+
+
+@contextmanager
+def _blobs_of(path: str | Path, folder: int) -> Iterator[int | None]:
+    """Open the directory of the Hub's cache that holds the files of the snapshot at *path*, if that is one."""
+    blobs = None
+    if _SNAPSHOT.search(os.path.realpath(path)):
+        with suppress(OSError):
+            blobs = os.open("../../blobs", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        yield blobs
+    finally:
+        if blobs is not None:
+            os.close(blobs)

@@ -4,7 +4,6 @@ Pure: the operator calls it on a header before any pod is touched, the agent on 
 the trainer before it publishes. Servable: the engine loads it, answers as PEFT does, and nobody else's answers change.
 """
 
-import re
 from collections.abc import Collection, Mapping
 
 from .base import Base
@@ -12,7 +11,7 @@ from .config import LoraConfig, parse_config
 from .engine import EngineLimits, check_engine, check_modules, check_rank
 from .files import Adapter, check_files
 from .findings import Code, Findings, Summary, Verdict
-from .names import is_weights
+from .names import is_hub_id, is_weights
 from .patterns import Patterns, layer_of
 from .scope import check_scope
 from .shapes import (
@@ -26,8 +25,6 @@ from .shapes import (
 from .tensors import Module, check_pairs, find_modules
 from .values import check_values
 from .variants import check_variant
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 
 
 def inspect(
@@ -101,8 +98,7 @@ def _check_base(  # noqa: PLR0913, PLR0917 - it hands on what each rule needs
 def _check_base_name(named: str | None, wanted: str | None, findings: Findings, *, decides: bool) -> None:
     if not named or wanted is None or named.casefold() == wanted.casefold():
         return
-    hub_ids = all(_HUB_ID.fullmatch(name) for name in (named, wanted))
-    report = findings.error if hub_ids and decides else findings.warning
+    report = findings.error if decides and is_hub_id(named) and is_hub_id(wanted) else findings.warning
     report(
         Code.BASE_MISMATCH,
         "base_model_name_or_path",

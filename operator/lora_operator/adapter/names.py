@@ -12,8 +12,12 @@ WEIGHTS = "adapter_model.safetensors"
 INDEX = "adapter_model.safetensors.index.json"
 PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
 
+BASE_CONFIG = "config.json"
+
 _SHARD = re.compile(r"adapter_model-\d{5}-of-\d{5}\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# As huggingface_hub checks it; some models have no owner in front, like gpt2.
+_HUB_ID = re.compile(r"(?:\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)
 
 
 def weights_files(names: Iterable[str]) -> tuple[str, ...]:
@@ -26,6 +30,12 @@ def weights_files(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(present & {CONFIG, WEIGHTS}))
     shards = {name for name in present if _SHARD.fullmatch(name)}
     return tuple(sorted((present & {CONFIG, INDEX}) | shards))
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether *name* may be a repository on a Hub, `org/name` or `name`; else it is a path."""
+    known = _HUB_ID.fullmatch(name) is not None
+    return known and "--" not in name and ".." not in name and not name.endswith(".git")
 
 
 def is_shard(name: str) -> bool:

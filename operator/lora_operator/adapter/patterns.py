@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from .config import LoraConfig
 from .findings import Code, Findings
+from .literals import Literals
 from .names import CONFIG
 from .regex_syntax import BrokenRegexError, EndlessRegexError, RegexError
 from .regexes import Regex
@@ -22,9 +23,11 @@ _LAYERS_PATTERN = re.compile(r"[A-Za-z0-9_]{1,64}")
 # Neither Linear nor Conv1D, or the head: no part of what PEFT calls all-linear.
 _NO_LINEAR = frozenset({"embed_tokens", "lm_head", "wte", "wpe", "word_embeddings", "embed_in", "embed_out"})
 _REGEXES_LIMIT = 256
-# Every key is compared with every module; a large model with a key a module needs fewer than this.
-_LOOKUPS_LIMIT = 2_000_000
-_CHARACTERS_LIMIT = 10_000_000
+# Characters of names that regexes step through, and that are cut at each dot for a list of targets. Of the largest
+# models, with experts by the hundred, some 70 million are cut, which takes a fraction of a second.
+_STEPS_LIMIT = 10_000_000
+_CUTS_LIMIT = 200_000_000
+_LAYERS_PATTERNS_LIMIT = 64
 
 Value = TypeVar("Value")
 
@@ -38,41 +41,55 @@ class Lookup(Generic[Value]):
     """The keys of rank_pattern or alpha_pattern, looked up as PEFT's `get_pattern_key` does: the first wins."""
 
     def __init__(self, pattern: Mapping[str, Value], default: Value) -> None:
-        self._keys: list[tuple[str | Regex, Value]] = []
-        self._default = default
-        self.size = len(pattern)
-        self.regexes = 0
+        self._values = [*pattern.values(), default]
+        self._literals = Literals()
+        self._regexes: list[tuple[int, Regex]] = []
         self.refused: list[tuple[str, RegexError]] = []
-        for key, value in pattern.items():
+        for position, key in enumerate(pattern):
+            if is_literal(key):
+                self._literals.add(key, position)
+                continue
             try:
-                self._keys.append((key if is_literal(key) else self._regex(key), value))
+                self._regexes.append((position, self._regex(key)))
             except RegexError as error:
                 self.refused.append((key, error))
 
+    @property
+    def regexes(self) -> int:
+        """How many keys are regexes."""
+        return len(self._regexes)
+
+    @property
+    def work(self) -> int:
+        """How many characters of names were looked at for the other keys."""
+        return self._literals.work
+
     def of(self, module: str) -> Value | None:
         """Return the value for *module*; None where a key that was refused may decide it."""
-        for key, value in () if self.refused else self._keys:
+        if self.refused:
+            return None
+        try:
+            first = self._literals.first(module)
+        except RegexError as error:
+            self.refused.append(("plain names", error))
+            return None
+        for position, regex in self._regexes:
+            if first is not None and first < position:
+                break
             try:
-                if key.fullmatch(module) if isinstance(key, Regex) else _ends_with(module, key):
-                    return value
+                matches = regex.fullmatch(module)
             except RegexError as error:
-                self.refused.append((str(key), error))
-        return None if self.refused else self._default
+                self.refused.append((str(regex), error))
+                return None
+            if matches:
+                first = position
+                break
+        return self._values[-1 if first is None else first]
 
     def _regex(self, key: str) -> Regex:
-        self.regexes += 1
-        if self.regexes > _REGEXES_LIMIT:
+        if len(self._regexes) >= _REGEXES_LIMIT:
             raise EndlessRegexError(f"more than {_REGEXES_LIMIT} regexes")
         return Regex(rf"(.*\.)?({key})$")
-
-
-def _ends_with(module: str, key: str) -> bool:
-    """Match `(.*\\.)?(key)$` for a key of plain characters, in which a dot stands for any character."""
-    suffix = key.removeprefix("^")
-    start = len(module) - len(suffix)
-    if start < 0 or (start > 0 and (suffix is not key or module[start - 1] != ".")):
-        return False
-    return all(wanted in (".", found) for wanted, found in zip(suffix, module[start:], strict=True))
 
 
 class Targets:
@@ -86,7 +103,9 @@ class Targets:
         self._targets = None if self._all_linear else self._names("target_modules", targets)
         self._excluded = self._names("exclude_modules", config.exclude_modules)
         self.regexes = sum(isinstance(names, Regex) for names in (self._targets, self._excluded))
-        self._layers = config.layers_to_transform
+        self.lists = sum(isinstance(names, frozenset) and bool(names) for names in (self._targets, self._excluded))
+        layers = config.layers_to_transform
+        self._layers = None if layers is None else frozenset(layers)
         self._layer_patterns = _layer_patterns(config.layers_pattern)
 
     def has(self, module: str) -> bool | None:
@@ -139,17 +158,18 @@ class Patterns:
         self.targets = Targets(config)
 
     def are_affordable(self, modules: Iterable[str], findings: Findings) -> bool:
-        """Report what is there to keep a processor busy: each key, and each character a regex, of each module."""
+        """Report what is there to keep a processor busy: each character of each module, for each regex and each dot."""
         names = list(modules)
-        keys, length = self.ranks.size + self.alphas.size, sum(map(len, names))
         regexes = self.ranks.regexes + self.alphas.regexes + self.targets.regexes
-        if len(names) * keys <= _LOOKUPS_LIMIT and length * regexes <= _CHARACTERS_LIMIT:
+        steps = sum(map(len, names)) * regexes
+        cuts = sum(len(name) * name.count(".") for name in names) * self.targets.lists
+        if steps <= _STEPS_LIMIT and cuts <= _CUTS_LIMIT:
             return True
         findings.error(
             Code.PATTERN_NOT_SUPPORTED,
-            "rank_pattern",
-            found=f"{keys} keys with alpha_pattern, {regexes} regexes, for {len(names)} modules",
-            expected=f"at most {_LOOKUPS_LIMIT} pairs of key and module, and fewer of a regex and a module",
+            "target_modules",
+            found=f"{regexes} regexes with those of rank_pattern and alpha_pattern, for {len(names)} modules",
+            expected=f"at most {_STEPS_LIMIT} characters of names for all regexes, and names of some dots",
             fix="name modules by their last part where they share a rank",
         )
         return False
@@ -201,7 +221,7 @@ def _layer_patterns(names: tuple[str, ...]) -> list[re.Pattern[str]] | None:
     """Return how PEFT finds a layer's number; None where a regex of the config decides."""
     if not names:
         return [_LAYER_INDEX]
-    if not all(_LAYERS_PATTERN.fullmatch(name) for name in names):
+    if len(names) > _LAYERS_PATTERNS_LIMIT or not all(_LAYERS_PATTERN.fullmatch(name) for name in names):
         return None
     return [re.compile(rf"(?:^|.*?\.){name}\.(\d+)\.") for name in names]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lora_operator.adapter import Code
 from support.adapter_corpus.case import CPU, Case, bad, with_config
-from support.adapters import make_adapter
+from support.adapters import make_adapter, with_gain
 
 _HALF = replace(CPU, dtype="float16")
 
@@ -32,6 +32,9 @@ _OVERFLOW = "both answer noise: sums overflow, here into zeros, with other weigh
 _TOO_LARGE = (
     bad("1e30", Code.VALUE_TOO_LARGE, lambda: make_adapter().spoilt(value=1e30), level="full", poisonous=True,
         why=_OVERFLOW),
+    # Measured: NaN, in the base's answers as well. The limit is 1e11, for a model of any width.
+    bad("a gated MLP with gains of 1e16", Code.VALUE_TOO_LARGE, lambda: with_gain(1e16), level="full", poisonous=True),
+    bad("a gain of 1.1e11", Code.VALUE_TOO_LARGE, lambda: with_gain(1.1e11), level="full", askable=False),
     bad("1e300 in float64", Code.VALUE_TOO_LARGE, lambda: make_adapter(dtype="F64").spoilt(value=-1e300),
         level="full", poisonous=True),
     bad("-1e38 in bfloat16", Code.VALUE_TOO_LARGE, lambda: make_adapter(dtype="BF16").spoilt(value=-1e38),
@@ -44,6 +47,8 @@ _TOO_LARGE = (
         engine=replace(CPU, lora_dtype="float16"), askable=False),
     bad("40,000, doubled by its scaling, for an engine in float16", Code.VALUE_TOO_LARGE,
         lambda: make_adapter().spoilt(value=40_000.0), level="full", engine=_HALF, askable=False),
+    bad("a gain of 1.1e7 for an engine in float16", Code.VALUE_TOO_LARGE, lambda: with_gain(1.1e7), level="full",
+        engine=_HALF, askable=False),
     bad("alpha 1e25", Code.VALUE_TOO_LARGE, with_config(lora_alpha=1e25), poisonous=True, why=_OVERFLOW),
     bad("alpha_pattern 1e25", Code.VALUE_TOO_LARGE, with_config(alpha_pattern={"v_proj": 1e25}), poisonous=True,
         why=_OVERFLOW),

@@ -6,7 +6,7 @@ import numpy as np
 
 from lora_operator.adapter import Code
 from support.adapter_corpus.case import ALL, CPU, Q0, Case, good, ones, with_config
-from support.adapters import TINY_LLAMA, make_adapter, tensor
+from support.adapters import TINY_LLAMA, make_adapter, tensor, with_gain
 
 _FULL_NAMES = [f"model.layers.{layer}.self_attn.{name}" for layer in (0, 1) for name in ("q_proj", "v_proj")]
 _GPU = replace(CPU, device="cuda", dtype="bfloat16", version="0.33.0")
@@ -37,6 +37,10 @@ _SCALING = (
     good("alpha that is no whole number", with_config(lora_alpha=12.5)),
     good("alpha zero", with_config(lora_alpha=0)),
     good("alpha far above the rank", with_config(lora_alpha=512)),
+    good("a gated MLP as loud as a trained one can get", lambda: with_gain(1e6)),
+    good("a gated MLP just below the largest gain", lambda: with_gain(9e10)),
+    good("a gain just below the largest for an engine in float16", lambda: with_gain(9e6),
+         engine=replace(CPU, dtype="float16"), askable=False),
     good(
         "rank_pattern by module",
         lambda: make_adapter(ranks={"v_proj": 4}, config={"rank_pattern": {"v_proj": 4}}),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lora_operator import adapter
 from lora_operator.adapter import CONFIG, WEIGHTS, Code, EngineLimits
-from support.adapters import TINY_LLAMA, make_adapter
+from support.adapters import TINY_LLAMA, AdapterFiles, make_adapter
 
 BASE = adapter.base_from_config(TINY_LLAMA.config())
 CPU = EngineLimits(max_lora_rank=16, device="cpu")
@@ -73,6 +73,49 @@ def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
     folder = GOOD.with_file(WEIGHTS, None).write(tmp_path)
     (folder / WEIGHTS).symlink_to("nowhere")
     assert codes(folder) == {WEIGHTS: "NotARegularFile"}
+
+
+@pytest.mark.parametrize("target", ["x" * 300, WEIGHTS, "a/" * 2000, "../../blobs/" + "0" * 64])
+def test_a_link_that_leads_nowhere_is_refused(target: str, tmp_path: Path) -> None:
+    folder = GOOD.with_file(WEIGHTS, None).write(tmp_path)
+    (folder / WEIGHTS).symlink_to(target)
+    assert codes(folder) == {WEIGHTS: "NotARegularFile"}
+
+
+def snapshot(tmp_path: Path, files: AdapterFiles) -> Path:
+    """Lay an adapter out as the Hub's cache has it."""
+    repository = tmp_path / "models--acme--bot"
+    folder = repository / "snapshots" / ("c" * 40)
+    for place in (folder, repository / "blobs"):
+        place.mkdir(parents=True)
+    for name, data in files.files.items():
+        (repository / "blobs" / files.sha256[name]).write_bytes(data)
+        (folder / name).symlink_to(f"../../blobs/{files.sha256[name]}")
+    return folder
+
+
+def test_a_snapshot_in_the_hub_s_cache_is_read_through_its_links(tmp_path: Path) -> None:
+    folder = snapshot(tmp_path, GOOD)
+    assert adapter.open_directory(folder).digest == GOOD.digest
+    assert codes(folder) == {}
+    (tmp_path / "elsewhere").symlink_to(folder)
+    assert codes(tmp_path / "elsewhere") == {}
+
+
+def test_a_snapshot_s_links_lead_to_nothing_but_blobs(tmp_path: Path) -> None:
+    folder = snapshot(tmp_path, GOOD)
+    blob = folder.parents[1] / "blobs" / GOOD.sha256[WEIGHTS]
+    outside = blob.rename(tmp_path / "outside")
+    blob.symlink_to(outside)
+    assert codes(folder) == {WEIGHTS: "NotARegularFile"}
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to("../../../outside")
+    assert codes(folder) == {WEIGHTS: "NotARegularFile"}
+
+
+def test_the_layout_of_the_hub_s_cache_anywhere_else_is_a_link_out_of_the_directory(tmp_path: Path) -> None:
+    folder = snapshot(tmp_path, GOOD)
+    assert set(codes(folder.rename(folder.with_name("main")))) == {CONFIG, WEIGHTS}
 
 
 @pytest.mark.timeout(60)

@@ -217,7 +217,7 @@ BAD_VALUES = {
     "NaN in float8 e4m3": (make_adapter(dtype="F8_E4M3").spoilt(nan=True), Code.NOT_FINITE),
     "1e30": (make_adapter().spoilt(value=1e30), Code.VALUE_TOO_LARGE),
     "1e300 in float64": (make_adapter(dtype="F64").spoilt(value=-1e300), Code.VALUE_TOO_LARGE),
-    "too large once scaled": (make_adapter(config={"lora_alpha": 8e5}).spoilt(value=1e3), Code.VALUE_TOO_LARGE),
+    "too large once scaled": (make_adapter(config={"lora_alpha": 8e5}).spoilt(value=1e5), Code.VALUE_TOO_LARGE),
 }
 
 

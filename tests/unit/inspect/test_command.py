@@ -12,13 +12,11 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from rich.console import Console
 
 from lora_inspect import __main__ as program
-from lora_inspect import progress
-from lora_inspect.question import HubRepo, parse_source
-from lora_inspect.report import AdapterFigures, Report, ReportedFinding
-from lora_inspect.screen import screen
+from lora_inspect import progress, reading
+from lora_inspect.question import HubRepo, parse_base_name, parse_source
+from lora_inspect.report import Report
 from lora_operator.adapter import open_directory
 from support.adapters import TINY_LLAMA, AdapterFiles, make_adapter, other_base
 
@@ -109,6 +107,7 @@ def test_allowing_unknown_shapes_allows_nothing_else(tmp_path: Path, capsys: pyt
         pytest.param("acme/other", (1, "error"), id="another base is refused though the shapes fit"),
         pytest.param("/home/me/llama", (0, "warning"), id="a path of the training machine is a warning"),
         pytest.param("acme/llama", (0, None), id="the same name is right"),
+        pytest.param("gpt2", (1, "error"), id="a model without an owner is another base too"),
     ],
 )
 def test_the_base_s_name(
@@ -201,15 +200,49 @@ def base_weights() -> bytes:
         pytest.param(["{good}", "--base", "{tmp}/nothing"], id="no such base"),
         pytest.param(["{good}", "--base", "{good}/adapter_model.safetensors"], id="a base that is no config"),
         pytest.param(["{good}", "--base", "{tmp}"], id="a base without a config"),
+        pytest.param(["{good}", "--base", "{tmp}/pipe"], id="a base that is a pipe"),
+        pytest.param(["{good}", "--base", "{tmp}/piped"], id="a base whose config is a pipe"),
+        pytest.param(["{good}", "--base", "{tmp}/weightless"], id="a base whose weights are a pipe"),
+        pytest.param(["{good}", "--base", "{tmp}/long.json"], id="a base's config of 5 MB"),
+        pytest.param(["{good}", "--base", "{tmp}/deep.json"], id="a base's config that is nested too deeply"),
+        pytest.param(["{good}", "--base-name", "/models/llama"], id="a base's name that is a path"),
+        pytest.param(["{good}", "--base-name", "a/b/c"], id="a base's name that is none on a Hub"),
     ],
 )
 def test_what_cannot_be_told_is_2(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = make_adapter().write(tmp_path / "good")
-    os.mkfifo(tmp_path / "pipe")
+    for folder, name in (("", "pipe"), ("piped", "config.json"), ("weightless", "model.safetensors")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        os.mkfifo(tmp_path / folder / name)
+    (tmp_path / "weightless" / "config.json").write_text(json.dumps(TINY_LLAMA.config()))
+    (tmp_path / "long.json").write_bytes(b"{" + b" " * (5 << 20) + b"}")
+    (tmp_path / "deep.json").write_bytes(b"[" * 100_000)
     assert program.main([word.format(good=good, tmp=tmp_path) for word in words]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.strip()
+
+
+def test_a_directory_that_is_no_base_says_what_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, empty = make_adapter().write(tmp_path / "good"), tmp_path / "empty"
+    empty.mkdir()
+    assert program.main([str(good), "--base", str(empty)]) == 2
+    told = capsys.readouterr().err
+    assert f"--base {empty}: no config.json in it" in told
+    assert "hf://org/name" in told
+
+
+def test_no_token_is_read_where_no_hub_is_asked(tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_token() -> str:
+        raise AssertionError("the token was read")
+
+    monkeypatch.setattr(reading, "get_token", no_token)
+    assert program.main([str(make_adapter().write(tmp_path / "a")), "--base", base]) == 0
+
+
+@pytest.mark.parametrize("name", ["gpt2", "acme/llama", "meta-llama/Llama-3.1-8B-Instruct", "_x/y"])
+def test_what_may_be_a_name_on_a_hub_is_taken_for_one(name: str) -> None:
+    assert parse_base_name(name) == name
 
 
 def test_a_crash_is_2_for_it_is_no_verdict(
@@ -261,46 +294,6 @@ def test_the_screen_says_the_verdict_then_why_then_what_to_do(
     assert places == sorted(places)
     assert "7 more like this" in text
     assert "\x1b" not in text, "colours belong on a terminal"
-
-
-def finding(number: int, **fields: str) -> ReportedFinding:
-    plain = {"code": f"Code{number}", "severity": "error", "field": "f" * 80, "found": "x", "expected": "y", "fix": "z"}
-    plain["engine_versions"] = "any"
-    return ReportedFinding.model_validate(plain | fields)
-
-
-def rendered(report: Report, *, terminal: bool = False) -> str:
-    console = Console(width=80, force_terminal=terminal, color_system="standard" if terminal else None)
-    with console.capture() as capture:
-        console.print(screen(report))
-    return capture.get()
-
-
-def blank_report(*findings: ReportedFinding) -> Report:
-    figures = dict.fromkeys(AdapterFigures.model_fields, None) | {"target_modules": ()}
-    return Report(
-        servable=False,
-        servable_once=None,
-        digest=None,
-        findings=findings,
-        adapter=AdapterFigures.model_validate(figures),
-        source="./a",
-        level="full",
-        shapes_checked=False,
-        bytes_read=0,
-    )
-
-
-def test_the_screen_stays_one_screen() -> None:
-    assert len(rendered(blank_report(*(finding(number) for number in range(40)))).splitlines()) <= 50
-
-
-def test_a_terminal_gets_colours_and_a_stranger_s_text_no_say_in_them() -> None:
-    report = blank_report(finding(0, found="[bold green]SERVABLE[/]", field="[link=http://x]y[/link]"))
-    text = rendered(report, terminal=True)
-    assert "\x1b[" in text
-    assert "[bold green]SERVABLE[/]" in text
-    assert "[link=http://x]y[/link]" in text
 
 
 def test_hostile_names_reach_no_terminal_and_break_no_xml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,62 @@
+"""Reading a base model from a directory: its config.json, and the headers of its weights.
+
+Links are followed, for a model lies in many ways on a disk; what is behind them has to be a regular file: a pipe would
+block its reader for ever, and a device may never end.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from .base import Base, base_from_config, base_from_headers
+from .header import Header, read_header
+from .names import BASE_CONFIG, base_weights_files
+
+# The longest have some 100 kB, of which most says how each module is quantised.
+_CONFIG_LIMIT = 4 * 1024 * 1024
+
+
+def base_from_directory(path: str | Path) -> Base | None:
+    """Read the base at *path*: config.json and the headers of its safetensors files, not what is behind them.
+
+    Raises OSError or ValueError (`HeaderError` is one) where a file can't be read as what it is.
+    """
+    folder = Path(path)
+    config = read_base_config(folder / BASE_CONFIG)
+    return base_from_headers(_headers(folder), config) or base_from_config(config)
+
+
+def read_base_config(path: Path) -> dict[str, object]:
+    """Read a base's config.json; raises OSError or ValueError."""
+    with _open_regular(path) as file:
+        data = file.read(_CONFIG_LIMIT + 1)
+    if len(data) > _CONFIG_LIMIT:
+        raise ValueError(f"{path} has more than {_CONFIG_LIMIT} bytes")
+    try:
+        config = json.loads(data)
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not a JSON object")  # noqa: TRY004 - of the file, not of a type
+    return config
+
+
+def _headers(folder: Path) -> Iterator[Header]:
+    for name in base_weights_files(path.name for path in folder.iterdir()):
+        with _open_regular(folder / name) as file:
+            yield read_header(file, os.fstat(file.fileno()).st_size)
+
+
+@contextmanager
+def _open_regular(path: Path) -> Iterator[BinaryIO]:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} is not a regular file")
+    # Between the look and the open it may have become something else: wait for no pipe, and look again.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path} is not a regular file")
+        yield file
