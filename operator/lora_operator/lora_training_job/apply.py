@@ -8,6 +8,7 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator import labels, progress_certificate
 from lora_operator.clients.kube import ADAPTERS, REFUSED, said_by_apiserver
+from lora_operator.engine_terms import limits_of
 from lora_operator.errors import Blocked
 from lora_operator.labels import Key
 from lora_operator.lora_training_job import manifests
@@ -22,7 +23,9 @@ async def freeze(observed: Observed, pins: Pins, world: World) -> Frozen:
     """Write down everything that this training is."""
     settings = world.settings
     progress_ca = (await progress_certificate.authority(world)).certificate if settings.progress_url else ""
-    body = manifests.frozen(observed.job, observed.engine, pins, settings=settings, progress_ca=progress_ca)
+    base = observed.base.config if observed.base is not None else None
+    limits = limits_of(observed.engine, base=base) if observed.engine is not None else None
+    body = manifests.frozen(observed.job, limits, pins, settings=settings, progress_ca=progress_ca)
     return Frozen.read(await world.kube.apply(body))
 
 

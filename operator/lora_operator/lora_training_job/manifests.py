@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lora_operator import labels
-from lora_operator.api.lora_engine import LoRAEngine
+from lora_operator.adapter import EngineLimits
 from lora_operator.api.lora_training_job import LoRATrainingJob, Resolved
 from lora_operator.api.schema import Model
 from lora_operator.lora_training_job import trainer_pod
@@ -57,14 +57,14 @@ def run_name(job: LoRATrainingJob) -> str:
 
 
 def frozen(
-    job: LoRATrainingJob, engine: LoRAEngine | None, pins: Pins, *, settings: Settings, progress_ca: str
+    job: LoRATrainingJob, limits: EngineLimits | None, pins: Pins, *, settings: Settings, progress_ca: str
 ) -> Object:
     """Return the ConfigMap that holds everything that this training is, as of now."""
     resolved = Resolved(
         base_revision=pins.base_revision, dataset_revision=pins.dataset_revision, image=settings.trainer_image
     )
     data = {
-        trainer_pod.SPEC_KEY: _json(frozen_spec(job, engine, pins)),
+        trainer_pod.SPEC_KEY: _json(frozen_spec(job, limits, pins)),
         JOB_KEY: _json(_job(job, settings, progress_ca)),
         RESOLVED_KEY: _json(_dumped(resolved)),
         trainer_pod.PROGRESS_CA_KEY: progress_ca,
@@ -72,7 +72,7 @@ def frozen(
     return _owned(job, "v1", "ConfigMap") | {"data": {name: text for name, text in data.items() if text}}
 
 
-def frozen_spec(job: LoRATrainingJob, engine: LoRAEngine | None, pins: Pins) -> Object:
+def frozen_spec(job: LoRATrainingJob, limits: EngineLimits | None, pins: Pins) -> Object:
     """Return the spec that the trainer reads: the object's own, its revisions pinned, and the engine as it is now."""
     spec = _dumped(job.spec)
     spec["baseModel"]["revision"] = pins.base_revision
@@ -80,10 +80,14 @@ def frozen_spec(job: LoRATrainingJob, engine: LoRAEngine | None, pins: Pins) -> 
         spec["dataset"]["source"]["hub"]["revision"] = pins.dataset_revision
     if pins.adapter_revision:
         spec["lora"]["initFrom"]["hub"]["revision"] = pins.adapter_revision
-    if engine is not None:
-        flags = engine.status.flags if engine.status is not None else None
-        rank = int(flags.max_lora_rank) if flags is not None and flags.max_lora_rank is not None else None
-        known: Object = {"type": engine.spec.type.value, "maxLoraRank": rank}
+    if limits is not None:
+        known: Object = {
+            "type": limits.type,
+            "version": limits.version,
+            "device": limits.device,
+            "maxLoraRank": limits.max_lora_rank,
+            "dtype": limits.dtype,
+        }
         spec["engine"] = {name: value for name, value in known.items() if value is not None}
     return spec
 

@@ -16,7 +16,7 @@ from lora_operator.api.meta import KeyRef
 from lora_operator.api.served_lora import served_config
 from lora_operator.clients.hub import Place
 from lora_operator.clients.kube import CONFIG_MAPS
-from lora_operator.engine_terms import limits_of
+from lora_operator.engine_terms import limits_of, reported_base
 from lora_operator.errors import Blocked
 from lora_operator.hub_tokens import read_token
 from lora_operator.lora_training_job.manifests import Pins
@@ -65,8 +65,12 @@ def _check_servable(observed: Observed) -> None:
     if spec.lora.init_from is not None:
         return  # the adapter to go on from has its own shape; the trainer reads it before it trains
     config = served_config(spec.lora) | {"base_model_name_or_path": spec.base_model.name}
+    base = observed.base
     verdict = inspect(
-        from_config(json.dumps(config).encode()), None, limits_of(observed.engine), base_name=spec.base_model.name
+        from_config(json.dumps(config).encode()),
+        reported_base(base) if base is not None else None,
+        limits_of(observed.engine, base=base.config if base is not None else None),
+        base_name=spec.base_model.name,
     )
     if verdict.compatible == "False":
         raise Blocked(

@@ -121,7 +121,7 @@ def _asked(observed: Observed) -> tuple[object, ...]:
     job, engine = observed.job, observed.engine
     seen = engine.status if engine is not None else None
     adopted = tuple((one.type, one.status) for one in seen.conditions if one.type == "Adopted") if seen else ()
-    flags = (seen.base_model, seen.flags) if seen else ()
+    flags = (seen.base_model, seen.flags, seen.engine) if seen else ()
     return (
         job.metadata.uid,
         job.metadata.generation,

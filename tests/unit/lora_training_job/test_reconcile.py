@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from lora_operator.errors import Blocked
+from lora_operator.labels import Key
 from lora_operator.lora_training_job import reconcile
+from lora_operator.protocol.door import Base
 from lora_operator.protocol.training import Metric, TrainerStatus
+from support.adapters import TINY_LLAMA
 from support.memory_world import NOW, KilledError, TrainingWorld
 from support.training_passes import (
     BOT,
@@ -27,6 +30,7 @@ from support.training_passes import (
 )
 
 Object = dict[str, Any]
+ENGINE = Key("LoRAEngine", KEY.namespace, "vllm")
 
 
 async def test_a_job_in_order_is_frozen_and_started() -> None:
@@ -184,3 +188,43 @@ async def test_an_engine_that_is_not_adopted_yet_is_waited_for() -> None:
     ground.kube.put(make_engine())
     await settle(ground)
     assert told(ground, "Validated") == ("True", "Accepted")
+
+
+async def test_what_the_engine_and_its_base_are_decides_before_a_gpu_is_asked_for() -> None:
+    flags = {"maxLoraRank": 16, "dtype": "auto"}
+    ground = make(spec__lora={"targetModules": ["q_proj", "lm_head"]})
+    ground.kube.put(make_engine(flags=flags, engine={"version": "0.32.0+cpu", "device": "cuda"}))
+    ground.world.bases[ENGINE] = Base(name="acme/tiny-llama", config=TINY_LLAMA.config() | {"dtype": "bfloat16"})
+
+    await settle(ground)
+
+    assert told(ground, "Ready") == ("False", "LmHeadNotSupported")
+
+    ground.kube.put(make_engine(flags=flags, engine={"version": "0.32.0", "device": "cuda"}))
+    await settle(ground)
+
+    assert told(ground, "Ready") == ("False", "Starting")
+    assert frozen_spec(ground)["engine"] == {
+        "type": "VLLM",
+        "version": "0.32.0",
+        "device": "cuda",
+        "maxLoraRank": 16,
+        "dtype": "bfloat16",
+    }
+
+
+async def test_another_base_than_the_engine_s_tells_nothing_of_the_training() -> None:
+    ground = make()
+    ground.kube.put(make_engine(flags={"maxLoraRank": 16, "dtype": "auto"}))
+    ground.world.bases[ENGINE] = Base(name="acme/another", config={"dtype": "bfloat16"})
+
+    await settle(ground)
+
+    assert frozen_spec(ground)["engine"] == {"type": "VLLM", "maxLoraRank": 16}
+
+
+def frozen_spec(ground: TrainingWorld) -> Object:
+    """Return the spec that the trainer reads."""
+    config_map = ground.kube.objects[Key("ConfigMap", KEY.namespace, run_key(ground).name)]
+    spec: Object = json.loads(config_map["data"]["spec.json"])
+    return spec
