@@ -16,7 +16,7 @@ from lora_operator.adapter import EngineLimits
 from lora_operator.api.lora_training_job import LoRATrainingJob, Resolved
 from lora_operator.api.schema import Model
 from lora_operator.lora_training_job import trainer_pod
-from lora_operator.lora_training_job.attempts import CONTAINER, KILLED
+from lora_operator.lora_training_job.attempts import CONTAINER
 from lora_operator.protocol.training import ExitCode
 from lora_operator.settings import Settings
 
@@ -33,9 +33,9 @@ FINAL: Final = (
     ExitCode.GATE_FAILED,
     ExitCode.HUB_UNAUTHORIZED,
     ExitCode.OUT_OF_MEMORY,
-    KILLED,
 )
-"""Exit codes after which another attempt would end the same way."""
+"""Exit codes after which another attempt would end the same way. 137 is none: it is of memory only where kubelet says
+so, which a Job's policy can't see; `timed` ends the Job then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +92,12 @@ def frozen_spec(job: LoRATrainingJob, limits: EngineLimits | None, pins: Pins) -
     return spec
 
 
-def timed(frozen_job: str, job: LoRATrainingJob) -> Object:
-    """Return the Job as it was frozen, with what of the spec may change."""
+def timed(frozen_job: str, job: LoRATrainingJob, *, hopeless: bool = False) -> Object:
+    """Return the Job as it was frozen, with what of the spec may change; a hopeless one makes no further attempt."""
     run: Object = json.loads(frozen_job)
     run["spec"]["suspend"] = job.spec.suspend
+    if hopeless:
+        run["spec"]["backoffLimit"] = 0
     if job.spec.active_deadline_seconds is not None:
         run["spec"]["activeDeadlineSeconds"] = job.spec.active_deadline_seconds
     return run

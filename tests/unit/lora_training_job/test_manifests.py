@@ -239,7 +239,7 @@ def test_what_would_end_the_same_way_is_not_tried_again_and_what_the_cluster_end
 
     assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert (preempted["action"], preempted["onExitCodes"]["values"]) == ("Ignore", [75])
-    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [64, 65, 76, 77, 78, 137])
+    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [64, 65, 76, 77, 78])
 
 
 def test_what_may_change_is_not_frozen() -> None:
