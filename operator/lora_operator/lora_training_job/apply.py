@@ -27,6 +27,9 @@ async def freeze(observed: Observed, pins: Pins, world: World) -> Frozen:
     base = observed.base.config if observed.base is not None else None
     limits = limits_of(observed.engine, base=base) if observed.engine is not None else None
     body = manifests.frozen(observed.job, limits, pins, settings=settings, progress_ca=progress_ca)
+    # First what the pod mounts: once the spec is frozen, the data set is not looked at any more.
+    if (dataset := manifests.frozen_dataset(observed.job, pins)) is not None:
+        await world.kube.apply(dataset)
     return Frozen.read(await world.kube.apply(body))
 
 

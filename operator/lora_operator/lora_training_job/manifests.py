@@ -47,6 +47,8 @@ class Pins:
     """The data set's commit, the digest of its file, or nothing where only the trainer sees it."""
     adapter_revision: str = ""
     """The commit of the adapter that the training goes on from, where there is one."""
+    dataset: Object | None = None
+    """The data set itself, as `data` or `binaryData` of a ConfigMap, where it lies in one."""
 
 
 def run_name(job: LoRATrainingJob) -> str:
@@ -70,6 +72,14 @@ def frozen(
         trainer_pod.PROGRESS_CA_KEY: progress_ca,
     }
     return _owned(job, "v1", "ConfigMap") | {"data": {name: text for name, text in data.items() if text}}
+
+
+def frozen_dataset(job: LoRATrainingJob, pins: Pins) -> Object | None:
+    """Return the ConfigMap with the data set as it is now: every attempt trains on it, whatever becomes of the other."""
+    if pins.dataset is None:
+        return None
+    copy = _owned(job, "v1", "ConfigMap") | pins.dataset
+    return copy | {"metadata": copy["metadata"] | {"name": trainer_pod.data_name(run_name(job))}}
 
 
 def frozen_spec(job: LoRATrainingJob, limits: EngineLimits | None, pins: Pins) -> Object:

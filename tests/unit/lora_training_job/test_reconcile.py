@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -24,6 +25,7 @@ from support.training_passes import (
     make_engine,
     put_pod,
     run_key,
+    run_of,
     settle,
     status_of,
     told,
@@ -39,6 +41,7 @@ async def test_a_job_in_order_is_frozen_and_started() -> None:
     await settle(ground)
 
     assert [write for write in ground.kube.writes if "Event" not in write] == [
+        "apply ConfigMap",
         "apply ConfigMap",
         "apply Job",
         "apply LoRATrainingJob/status",
@@ -129,6 +132,24 @@ async def test_reports_that_were_all_lost_change_nothing_in_the_end() -> None:
         ends.append(status_of(ground))
 
     assert ends[0] == ends[1]
+
+
+async def test_every_attempt_trains_on_the_data_set_as_it_was_at_the_start() -> None:
+    ground = make()
+    await settle(ground)
+    source = ground.kube.objects[Key("ConfigMap", KEY.namespace, "support")]
+    copy = Key("ConfigMap", KEY.namespace, f"{run_key(ground).name}-data")
+    sources = run_of(ground)["spec"]["template"]["spec"]["volumes"][0]["projected"]["sources"]
+    assert [one["configMap"]["name"] for one in sources] == [run_key(ground).name, copy.name]
+
+    ground.kube.put(source | {"data": {"train.jsonl": "another line"}})
+    ground.kube.drop(run_key(ground))
+    await settle(ground)
+
+    assert ground.kube.objects[copy]["data"] == source["data"]
+    assert ground.kube.objects[copy]["metadata"]["ownerReferences"][0]["name"] == KEY.name
+    revision = hashlib.sha256(source["data"]["train.jsonl"].encode()).hexdigest()
+    assert status_of(ground)["resolved"]["datasetRevision"] == f"sha256:{revision}"
 
 
 REFUSALS = {
