@@ -50,6 +50,7 @@ PRESENTATIONS: Final[dict[type[Object], Presentation]] = {
             Column("Target", ".spec.targetRef.name", "The Deployment.", wide=True),
             Column("Wanted", ".status.adapters.desired", "Adapters that should answer.", "integer", wide=True),
             Column("Total", ".status.pods.total", "Pods of the engine, Ready or not.", "integer", wide=True),
+            Column("Version", ".status.engine.version", "The engine's version.", wide=True),
             Column("Agent", ".status.agentImage", "The agent's image.", wide=True),
             AGE,
         ),

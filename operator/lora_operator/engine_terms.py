@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from lora_operator.adapter import EngineLimits
-from lora_operator.api.lora_engine import LoRAEngine
+from collections.abc import Mapping
+
+from lora_operator.adapter import Base, EngineLimits, base_from_config, base_from_shapes
+from lora_operator.api.lora_engine import EngineFacts, EngineFlags, EngineStatus, LoRAEngine
 from lora_operator.conditions import find, is_true
+from lora_operator.engines.limits import completed
 from lora_operator.errors import Blocked, PassError, Waiting
 from lora_operator.labels import Key
+from lora_operator.protocol import door
 
 
 def obstacle(  # noqa: PLR0913 - one question of many parts
@@ -39,9 +43,25 @@ def obstacle(  # noqa: PLR0913 - one question of many parts
     return None
 
 
-def limits_of(engine: LoRAEngine | None) -> EngineLimits:
-    """Return what the engine allows, as its pass read it from the command line."""
-    status = engine.status if engine is not None else None
-    flags = status.flags if status is not None else None
-    rank = flags.max_lora_rank if flags is not None else None
-    return EngineLimits(max_lora_rank=int(rank) if rank is not None else None)
+def limits_of(engine: LoRAEngine | None, *, base: Mapping[str, object] | None) -> EngineLimits:
+    """Return what the engine allows, by what its pass knows of it and by its base's config, where that is known."""
+    if engine is None:
+        return EngineLimits()
+    status = engine.status or EngineStatus()
+    flags, facts = status.flags or EngineFlags(), status.engine or EngineFacts()
+    known = EngineLimits(
+        type=engine.spec.type.value,
+        version=facts.version,
+        device=facts.device.value if facts.device is not None else None,
+        max_lora_rank=int(flags.max_lora_rank) if flags.max_lora_rank is not None else None,
+        dtype=flags.dtype,
+        lora_dtype=flags.lora_dtype,
+        target_modules=flags.lora_target_modules,
+    )
+    return completed(known, base=base)
+
+
+def reported_base(known: door.Base) -> Base | None:
+    """Return the base as an agent reports it: by the shapes that it read beside the engine, else by the config."""
+    exact = base_from_shapes(known.shapes, known.config) if known.shapes else None
+    return exact or base_from_config(known.config)

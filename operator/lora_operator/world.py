@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from lora_operator.clients.bases import Bases
 from lora_operator.clients.door import Access, Doors
 from lora_operator.clients.hub import Hub
 from lora_operator.clients.kube import Kube
@@ -63,6 +64,8 @@ class World:
     """By LoRAEngine: how to reach its agents, as last read from its Secret."""
     bases: dict[Key, Base] = field(default_factory=dict)
     """By LoRAEngine: what an agent read of the base model."""
+    remote_bases: Bases = field(default_factory=Bases)
+    """What was read of bases on the Hub, for the time that no agent has told of them."""
     refusals: dict[Key, StandingRefusal] = field(default_factory=dict)
     """By LoRAAdapter, its source; by LoRATrainingJob, its pre-flight: refused, and not to be asked again at once."""
     resolved: dict[Key, datetime] = field(default_factory=dict)

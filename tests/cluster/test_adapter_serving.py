@@ -10,10 +10,11 @@ import pytest
 
 from hubserver import Hub
 from localcluster import ControlPlane, audit
+from support import fake_engine
 from support.adapters import AdapterFiles, make_adapter
 from support.engine_pods import EnginePod
 from support.operating import Operator, eventually
-from support.serving import ServingSite, adapter
+from support.serving import ENGINE_NAME, ServingSite, adapter
 from support.site import passes
 
 LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
@@ -72,6 +73,10 @@ def test_an_adapter_is_served_by_every_pod_and_leaves_nothing_behind(site: Servi
     for pod in site.pods.pods:
         assert pod.engine.adapters[name] == f"{pod.folder.volume}/{files.digest[7:]}"
     site.told("happy", "Loaded")
+    engine = site.get("loraengine", ENGINE_NAME)
+    assert engine is not None
+    assert engine["status"]["engine"] == {"version": fake_engine.VERSION, "device": "cuda"}
+    assert (engine["status"]["flags"]["dtype"], engine["status"]["flags"]["maxLoraRank"]) == ("auto", 16)
 
     site.kubectl("delete", "loraadapter", "happy", "--timeout=120s")
 

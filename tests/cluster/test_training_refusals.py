@@ -173,6 +173,16 @@ def test_a_trainer_out_of_memory_fails_naming_the_limit(trainings: Trainings) ->
 
     assert conditions(failed)["Failed"] == "True"
     assert "spec.resources.limits.memory" in trainings.ready("out-of-memory")["message"]
+    assert len(trainings.actor.pods("out-of-memory")) == 1, "another attempt would end the same way"
+
+
+def test_a_trainer_that_was_killed_otherwise_is_tried_again(trainings: Trainings) -> None:
+    trainings.apply(trainings.job("killed"))
+    trainings.actor.end(trainings.pod("killed"), Ending(137))
+
+    trainings.actor.run(trainings.pod("killed", attempt=2))
+
+    trainings.until("killed", "Training")
 
 
 def test_an_image_that_can_not_be_pulled_is_told_while_it_lasts(trainings: Trainings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import hubserver
 from lora_operator.protocol.door import State
 from support import agents, fake_engine
-from support.adapters import AdapterFiles, make_adapter, other_base, tensor
+from support.adapters import TINY_LLAMA, AdapterFiles, make_adapter, other_base, tensor
 from support.agents import Pod
 
 
@@ -52,6 +53,39 @@ async def test_an_adapter_that_cannot_be_served_never_reaches_the_engine(
         assert [path.name for path in pod.volume.iterdir() if len(path.name) == 64] == [good.digest[7:]]
         assert not list((pod.volume / ".fetch").iterdir())
         assert await pod.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("settings", "refusal"),
+    [
+        pytest.param({"engine_device": "cuda"}, None, id="nothing against it"),
+        pytest.param({"engine_device": "cuda", "engine_dtype": "auto"}, "ValueTooLarge", id="a base in float16"),
+        pytest.param({"lora_target_modules": ("v_proj",)}, "ModuleNotServed", id="a module that is left out"),
+    ],
+)
+async def test_what_is_known_of_the_engine_decides(
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path, settings: dict[str, Any], refusal: str | None
+) -> None:
+    half = TINY_LLAMA.config() | {"torch_dtype": "float16"}
+    hub.add_model(agents.BASE, {"config.json": json.dumps(half).encode()})
+    big = make_adapter(targets=("q_proj", "o_proj")).spoilt(value=1e5)
+    entry = agents.published_entry(hub, big)
+    async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url, **settings) as pod:
+        await pod.push(entry)
+        told = await pod.reaches(entry.engine_name, State.FAILED if refusal else State.LOADED)
+        assert told.reason == (refusal or "")
+
+
+async def test_an_engine_that_says_it_is_a_build_for_the_cpu_is_judged_as_one(
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path
+) -> None:
+    agents.publish_base(hub)
+    entry = agents.published_entry(hub, make_adapter(targets=("q_proj", "lm_head")))
+    engine.version = "0.32.0+cpu"
+    async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url, engine_device="cuda") as pod:
+        await pod.until(lambda report: report.engine.version == "0.32.0+cpu")
+        await pod.push(entry)
+        assert (await pod.reaches(entry.engine_name, State.FAILED)).reason == "LmHeadNotSupported"
 
 
 async def test_an_adapter_that_does_not_fit_is_told_with_the_figures_and_fits_once_there_is_room(

@@ -34,7 +34,7 @@ from lora_operator import trust
 trust.extend_from_environment()
 async def main():
     async with hub.session() as session:
-        print((await hub.Hub(session=session, endpoint=sys.argv[1]).config(sys.argv[2], token=None)).decode())
+        print((await hub.Hub(session=session, endpoint=sys.argv[1]).base_config(sys.argv[2], token=None)).decode())
 asyncio.run(main())
 """
 TRAINER = """

@@ -90,6 +90,13 @@ def test_training_ends_in_a_loaded_adapter_though_the_operator_is_killed_twice(s
     assert len(loop.list("pods", f"--selector=lora-operator.io/training-job={JOB}")) == 1
 
 
+def test_the_engine_s_status_tells_what_adapters_are_judged_by(story: Story) -> None:
+    engine = story.loop.get("loraengine", ENGINE)
+    assert engine is not None
+    assert engine["status"]["engine"] == {"version": "0.32.0", "device": "cpu"}, "by the real vLLM's own word"
+    assert (engine["status"]["flags"]["dtype"], engine["status"]["flags"]["loraDtype"]) == ("float32", "auto")
+
+
 def test_no_engine_pod_was_restarted_by_it(story: Story) -> None:
     assert identities(story.loop.engine_pods()) == story.before
 

@@ -244,6 +244,18 @@ def base_header(base: BaseShape = TINY_LLAMA, *, dtype: str = "BF16") -> adapter
     return adapter.Header(1000, tensors)
 
 
+def base_files(base: BaseShape = TINY_LLAMA, *, shards: int = 2) -> dict[str, bytes]:
+    """Return a base's files: its config, and weights of zeros in shards."""
+    names = sorted(base.weights())
+    weights = {
+        f"model-{number + 1:05}-of-{shards:05}.safetensors": safetensors(
+            {name: tensor(np.zeros(base.weights()[name]), "F16") for name in names[number::shards]}
+        )
+        for number in range(shards)
+    }
+    return {"config.json": json.dumps(base.config()).encode(), **weights}
+
+
 def other_base(base: BaseShape = TINY_LLAMA) -> BaseShape:
     """Return a base of half the width: its adapters load into *base* without a word and answer nonsense."""
     return replace(base, hidden=base.hidden // 2, inner=base.inner // 2, head_dim=base.head_dim // 2)

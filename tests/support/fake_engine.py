@@ -52,6 +52,7 @@ class Engine:
     runtime_updating: bool = True
     nested_errors: bool = True
     """Errors as `{"error": {...}}`, as today's vLLM; False: flat, as older ones."""
+    version: str = VERSION
     host: str = "127.0.0.1"
     port: int = 0
     adapters: dict[str, str] = field(default_factory=dict)
@@ -181,7 +182,7 @@ class Engine:
         return web.Response()
 
     async def _version(self, _: web.Request) -> web.Response:
-        return web.json_response({"version": VERSION})
+        return web.json_response({"version": self.version})
 
     async def _models(self, _: web.Request) -> web.Response:
         base = [self._card(name, root=self.base_model, parent=None) for name in self.served]

@@ -79,4 +79,6 @@ def _limits(settings: Settings) -> EngineLimits:
         max_lora_rank=settings.max_lora_rank,
         device="cpu" if device == "cpu" else "cuda" if device == "cuda" else None,
         dtype=settings.engine_dtype,
+        lora_dtype=settings.lora_dtype,
+        target_modules=settings.lora_target_modules,
     )

@@ -195,7 +195,8 @@ class Carrier:
             return
         token = self._secret.hub_token(entry.hub.credential)
         try:
-            await self._fetcher.fetch(entry, token=token, base=self._work.base)
+            version = self._work.engine_version or None
+            await self._fetcher.fetch(entry, token=token, base=self._work.base, version=version)
         except Trouble as trouble:
             self._set_back(name, Step.FETCH, trouble)
         else:

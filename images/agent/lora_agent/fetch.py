@@ -6,7 +6,7 @@ Nothing is published that was not verified: the files' sha256, the digest, the s
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from lora_agent.base import Known
 from lora_agent.disk import Disk, NoSpace, hex_of, sync
 from lora_agent.hub import Hub
 from lora_operator import adapter
+from lora_operator.engines.limits import completed
 from lora_operator.protocol.manifest import Entry
 
 NO_SPACE: Final = "NoSpace"
@@ -27,15 +28,16 @@ class Fetcher:
     hub: Hub
     disk: Disk
     limits: adapter.EngineLimits
+    """What the pod template says of the engine."""
 
-    async def fetch(self, entry: Entry, *, token: str | None, base: Known) -> None:
-        """Fetch and publish an entry's adapter; raises Trouble."""
+    async def fetch(self, entry: Entry, *, token: str | None, base: Known, version: str | None) -> None:
+        """Fetch and publish an entry's adapter; `version` is the engine's, where it has told it. Raises Trouble."""
         digest_hex = _checked_hex(entry)
         try:
             with self.disk.reserve(entry.size_bytes) as place:
                 for file in entry.files:
                     await self.hub.download(entry.hub, file, token=token, into=place / file.path)
-                verdict = await asyncio.to_thread(self._judge, entry, place, base)
+                verdict = await asyncio.to_thread(self._judge, entry, place, base, version)
                 if not verdict.servable:
                     unknown = verdict.compatible == "Unknown"
                     raise Trouble(verdict.reason, verdict.message(), ends=Ends.REFUSED if unknown else Ends.CONTENT)
@@ -46,10 +48,11 @@ class Fetcher:
         except OSError as error:
             raise Trouble("DiskError", f"the adapters volume: {error.strerror}", ends=Ends.REFUSED) from error
 
-    def _judge(self, entry: Entry, place: Path, base: Known) -> adapter.Verdict:
+    def _judge(self, entry: Entry, place: Path, base: Known, version: str | None) -> adapter.Verdict:
+        limits = completed(replace(self.limits, version=version), base=base.wire.config)
         expected = {file.path: file.sha256 for file in entry.files}
         opened = adapter.open_directory(place, level="full", expected=expected)
-        return adapter.inspect(opened, base.shapes, self.limits, base_name=base.wire.name)
+        return adapter.inspect(opened, base.shapes, limits, base_name=base.wire.name)
 
 
 def _checked_hex(entry: Entry) -> str:

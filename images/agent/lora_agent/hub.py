@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import ssl
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,7 +24,7 @@ from lora_operator.protocol.manifest import File, HubSource
 
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _SLOWEST_BYTES_PER_SECOND: Final = 100_000
-_CONFIG_LIMIT: Final = 4 * 1024 * 1024
+_LISTING_LIMIT: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,24 +90,50 @@ class Hub:
                 ends=Ends.CONTENT,
             )
 
-    async def config(self, model: str, *, token: str | None) -> bytes:
-        """Return a model's config.json from its default branch; raises Trouble."""
+    async def base_config(self, model: str, *, token: str | None) -> bytes:
+        """Return a base's config.json from its default branch; raises Trouble."""
+        return await self._read_base(_base_url(self, model, "config.json"), f"config.json of {model}", token, {})
+
+    async def base_files(self, model: str, *, token: str | None) -> tuple[str, dict[str, int]]:
+        """Return the commit of a base's default branch, and its files' sizes; raises Trouble."""
+        where = f"the list of files of {model}"
+        url = f"{self.endpoint}/api/models/{model}/revision/main?blobs=true"
         try:
-            url = hf_hub_url(model, "config.json", endpoint=self.endpoint)
-        except ValueError as error:
-            message = f"{model} is no model's name on the Hub: set {_BASE.repo} to its base's"
-            raise Trouble("BaseNotReadable", message, ends=Ends.REFUSED) from error
-        headers = _headers(token, fields=_BASE)
-        where = f"config.json of {model}"
+            listing = json.loads(await self._read_base(url, where, token, {}))
+            return str(listing["sha"]), {str(file["rfilename"]): int(file["size"]) for file in listing["siblings"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise _unavailable(f"{where} is none that a Hub gives") from error
+
+    async def base_span(  # noqa: PLR0913 - which bytes of which file of which commit
+        self, model: str, path: str, *, commit: str, token: str | None, start: int, stop: int
+    ) -> bytes:
+        """Return the bytes [start, stop) of a base's file; raises Trouble."""
+        asked = {"Range": f"bytes={start}-{stop - 1}"}
+        where = f"{path} of {model}"
+        data = await self._read_base(_base_url(self, model, path, commit), where, token, asked, limit=stop - start)
+        return data[: stop - start]
+
+    async def _read_base(
+        self, url: str, where: str, token: str | None, asked: dict[str, str], *, limit: int = _LISTING_LIMIT
+    ) -> bytes:
+        headers = _headers(token, fields=_BASE) | asked
         timeout = aiohttp.ClientTimeout(total=60, sock_connect=30)
         try:
             async with self.session.get(url, headers=headers, timeout=timeout) as response:
                 await _raise_for(response, where=where, token=token, fields=_BASE)
-                return await read_up_to(response, _CONFIG_LIMIT)
+                return await read_up_to(response, limit)
         except TimeoutError as error:
             raise _unavailable(f"{where}: the Hub is too slow to answer") from error
         except aiohttp.ClientError as error:
             raise _unavailable(f"{where}: {type(error).__name__} while talking to the Hub") from error
+
+
+def _base_url(hub: Hub, model: str, path: str, revision: str | None = None) -> str:
+    try:
+        return hf_hub_url(model, path, revision=revision, endpoint=hub.endpoint)
+    except ValueError as error:
+        message = f"{model} is no model's name on the Hub: set {_BASE.repo} to its base's"
+        raise Trouble("BaseNotReadable", message, ends=Ends.REFUSED) from error
 
 
 async def _write(response: aiohttp.ClientResponse, into: Path, *, limit: int) -> str:

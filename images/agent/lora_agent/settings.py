@@ -5,7 +5,7 @@ Read once in `__main__`; nothing below it looks at the environment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,7 +41,11 @@ class Settings:
     engine_device: str = ""
     """`cpu` or `cuda`: some adapters are served right on one only; absent: unknown."""
     engine_dtype: str | None = None
-    """The engine's `--dtype`, where it is given."""
+    """The engine's `--dtype`; absent: unknown."""
+    lora_dtype: str | None = None
+    """The engine's `--lora-dtype`; absent: unknown."""
+    lora_target_modules: tuple[str, ...] | None = None
+    """The engine's `--lora-target-modules`, with commas between them; absent: all, or unknown."""
     ready_timeout_seconds: float = 120.0
     """How long after the engine's first healthy answer the pod waits for its adapters before it is Ready without."""
     poll_seconds: float = 2.0
@@ -57,7 +61,7 @@ class Settings:
     hub_endpoint: str = PUBLIC_HUB
     """`HF_ENDPOINT`: the Hub or a mirror."""
     hub_token: str | None = None
-    """`HF_TOKEN`: for the base's `config.json` only, never for an adapter."""
+    """`HF_TOKEN`: for the base's `config.json` and headers only, never for an adapter."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -79,8 +83,12 @@ class Settings:
         return cls(**fields)  # type: ignore[arg-type]  # the table below gives each field its own type
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 _REQUIRED: Final = ("base_model", "adapters_size", "pod_uid")
-_CONVERTERS: Final[dict[str, type]] = {
+_CONVERTERS: Final[dict[str, Callable[[str], object]]] = {
     "base_model": str,
     "adapters_size": int,
     "pod_uid": str,
@@ -90,6 +98,8 @@ _CONVERTERS: Final[dict[str, type]] = {
     "engine_api_key_file": Path,
     "engine_device": str,
     "engine_dtype": str,
+    "lora_dtype": str,
+    "lora_target_modules": _words,
     "ready_timeout_seconds": float,
     "poll_seconds": float,
     "drain_seconds": float,

@@ -55,6 +55,25 @@ class MaxLoraRank(IntEnum):
     R512 = 512
 
 
+class EngineDtype(StrEnum):
+    """The values that vLLM's `--dtype` and `--lora-dtype` take."""
+
+    AUTO = "auto"
+    BFLOAT16 = "bfloat16"
+    FLOAT = "float"
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+    HALF = "half"
+
+
+class EngineDevice(StrEnum):
+    """What an engine computes on, as far as adapters are concerned: some are served right on one of them only."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    """Any accelerator."""
+
+
 class TargetRef(Model):
     """The workload that runs the engine, in the LoRAEngine's namespace."""
 
@@ -152,6 +171,19 @@ class EngineFlags(Model):
     """maxLoras is vLLM's `--max-loras`: how many adapters one batch may use."""
     max_cpu_loras: Annotated[int, Field(ge=1, le=100000)] | None = None
     """maxCpuLoras is vLLM's `--max-cpu-loras`: how many adapters the engine keeps in memory."""
+    dtype: EngineDtype | None = None
+    """dtype is vLLM's `--dtype`: what the base's weights are computed in."""
+    lora_dtype: EngineDtype | None = None
+    """loraDtype is vLLM's `--lora-dtype`: what adapters are computed in; auto is as the base."""
+    lora_target_modules: (
+        Annotated[
+            tuple[Annotated[str, Field(min_length=1, max_length=128)], ...],
+            Field(min_length=1, max_length=64, json_schema_extra=set_list()),
+        ]
+        | None
+    ) = None
+    """loraTargetModules are vLLM's `--lora-target-modules`: the only modules on which it applies adapters; absent:
+    all, or not known."""
 
 
 class AgentSettings(Model):
@@ -201,6 +233,15 @@ class EngineSpec(Model):
     """agent is the sidecar that fetches and loads adapters."""
 
 
+class EngineFacts(Model):
+    """What is known of the engine beside its flags; a judgement of an adapter may depend on it."""
+
+    version: Annotated[str, Field(max_length=64)] | None = None
+    """version of the engine, as it says itself; absent until one has answered."""
+    device: EngineDevice | None = None
+    """device that the engine computes on: cpu, or cuda for any accelerator."""
+
+
 class EnginePods(Model):
     """The engine's pods, counted."""
 
@@ -239,6 +280,8 @@ class EngineStatus(Model):
     """baseModel is the base model as given or read."""
     flags: EngineFlags | None = None
     """flags are the engine's LoRA flags as given or read."""
+    engine: EngineFacts | None = None
+    """engine is what is known of the engine beside its flags."""
     pods: EnginePods | None = None
     """pods of the engine, counted."""
     adapters: EngineAdapters | None = None

@@ -6,6 +6,7 @@ Measured against vLLM 0.32; flags are read and never written.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from lora_operator.api.lora_engine import EngineFlags, MaxLoraRank
+from lora_operator.api.lora_engine import EngineDtype, EngineFlags, MaxLoraRank
 from lora_operator.engines.command_line import UnreadableError, base_name, commands, literal_env
 from lora_operator.engines.refusal import Refusal
 
@@ -39,10 +40,12 @@ _SEVERAL_PODS: Final = (
     "--data-parallel-external-lb",
     "--data-parallel-rank",
 )
+_MODULES: Final = "--lora-target-modules"
+"""The one flag here that takes several words."""
 _SWITCHES: Final = frozenset({"--enable-lora", "--no-enable-lora", *_SEVERAL_PODS[:3]})
 _READ: Final = frozenset(
     {
-        *("--model", "--served-model-name", "--port", "--uds", "--api-key", "--device", "--ssl-keyfile", "--nnodes"),
+        *("--model", "--served-model-name", "--port", "--uds", "--api-key", "--ssl-keyfile", "--nnodes"),
         *(
             "--max-lora-rank",
             "--max-loras",
@@ -89,7 +92,9 @@ def image_names_engine(container: Object) -> bool:
 
 
 def device(container: Object) -> str:
-    """Return `cpu` or `cuda`: some adapters are served right on one only."""
+    """Return `cpu`, or `cuda` for any accelerator: some adapters are served right on one only."""
+    if any("gpu" in name for name in (container.get("resources") or {}).get("limits") or {}):
+        return "cuda"
     env = literal_env(container)
     says_cpu = env.get("VLLM_TARGET_DEVICE") == "cpu" or any(name.startswith("VLLM_CPU_") for name in env)
     return "cpu" if says_cpu or "cpu" in base_name(container.get("image", "")) else "cuda"
@@ -256,10 +261,10 @@ class _Given:
                 continue
             name = _SHORT.get(name, name.replace("_", "-"))
             given: str | None = value if equals else None
-            follows = index < len(words) and not words[index].startswith("-")
-            if given is None and follows and name not in _SWITCHES:
-                given = words[index]
-                index += 1
+            if not equals and name not in _SWITCHES:
+                follow = _values(words[index:], several=name == _MODULES)
+                given = " ".join(follow) or None
+                index += len(follow)
             values[name] = given
             if name in _READ and "$" in (given or ""):
                 unknown.append(name)
@@ -284,6 +289,12 @@ class _Given:
         return (self.values["--enable-lora"] or "true").lower() not in {"false", "0"}
 
 
+def _values(words: Sequence[str], *, several: bool) -> list[str]:
+    """Return the words that are a flag's value: the next one, or all up to the next flag."""
+    found = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    return found if several else found[:1]
+
+
 def _flags(given: _Given) -> EngineFlags:
     rank = given.number("--max-lora-rank", 16)
     if rank not in set(MaxLoraRank):
@@ -294,9 +305,28 @@ def _flags(given: _Given) -> EngineFlags:
             max_lora_rank=MaxLoraRank(rank),
             max_loras=max_loras,
             max_cpu_loras=given.number("--max-cpu-loras", max_loras),
+            dtype=_dtype(given, "--dtype"),
+            lora_dtype=_dtype(given, "--lora-dtype"),
+            lora_target_modules=_target_modules(given),
         )
     except ValidationError as error:
         raise UnreadableError("--max-loras or --max-cpu-loras is out of range") from error
+
+
+def _dtype(given: _Given, name: str) -> EngineDtype | None:
+    """Return a dtype; None where it is not known, which is no reason not to adopt."""
+    with contextlib.suppress(ValueError):
+        return EngineDtype(given.values.get(name, "auto") or "")
+    return None
+
+
+def _target_modules(given: _Given) -> tuple[str, ...] | None:
+    """Return the modules that adapters are applied on; None for all of them, or where they are not known."""
+    names = tuple(dict.fromkeys((given.values.get(_MODULES) or "").split()))
+    with contextlib.suppress(ValidationError):
+        if names and not any("$" in name for name in names):
+            return EngineFlags(lora_target_modules=names).lora_target_modules
+    return None
 
 
 def _listening(given: _Given) -> dict[str, Any]:

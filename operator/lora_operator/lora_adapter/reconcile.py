@@ -123,7 +123,7 @@ def _asked(observed: Observed) -> tuple[object, ...]:
         observed.adapter.metadata.uid,
         observed.adapter.metadata.generation,
         observed.adapter.requested_at,
-        engine.status.flags if engine is not None and engine.status is not None else None,
+        (engine.status.flags, engine.status.engine) if engine is not None and engine.status is not None else None,
         job.status.artifact if job is not None and job.status is not None else None,
     )
 

@@ -6,32 +6,19 @@ Raises Waiting or Blocked, wrapped in the stage at which it happened: the condit
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from lora_operator import hub_tokens
-from lora_operator.adapter import (
-    Adapter,
-    Base,
-    Verdict,
-    base_from_config,
-    base_from_shapes,
-    engine_name,
-    inspect,
-    weights_files,
-)
+from lora_operator.adapter import Adapter, Verdict, engine_name, inspect, weights_files
 from lora_operator.api.lora_adapter import LoRAAdapter
 from lora_operator.api.meta import KeyRef
 from lora_operator.clients.hub import Place, Snapshot
-from lora_operator.clients.hub_reading import CONFIG_LIMIT, read_adapter
-from lora_operator.engine_terms import limits_of
+from lora_operator.clients.hub_reading import RemoteBase, read_adapter
+from lora_operator.engine_terms import limits_of, reported_base
 from lora_operator.errors import Blocked, Waiting
 from lora_operator.lora_adapter.observed import Observed
 from lora_operator.lora_adapter.refusal import NotServableError
-from lora_operator.protocol import door
 from lora_operator.protocol.door import credential_key
 from lora_operator.protocol.manifest import Entry, File, HubSource, Owner
 from lora_operator.world import World
@@ -55,8 +42,8 @@ async def resolve(observed: Observed, world: World) -> Entry:
     remote = await read_adapter(world.hub, origin.place, snapshot, token=token)
     base = await _base(observed, world, token)
     # In a thread: a config of a stranger's can take its time, and every other pass runs in this one.
-    limits, name = limits_of(observed.engine), adapter.spec.base_model
-    verdict = await asyncio.to_thread(inspect, remote, base, limits, base_name=name)
+    limits, name = limits_of(observed.engine, base=base.config), adapter.spec.base_model
+    verdict = await asyncio.to_thread(inspect, remote, base.shapes, limits, base_name=name)
     if not verdict.servable:
         raise NotServableError(verdict)
     return _entry(adapter, snapshot, remote, verdict, origin=origin, token=token, world=world)
@@ -97,27 +84,21 @@ async def read_token(origin: Origin, world: World) -> str | None:
     return token
 
 
-def reported_base(known: door.Base) -> Base | None:
-    """Return the base as an agent reports it: by the shapes that it read beside the engine, else by the config."""
-    exact = base_from_shapes(known.shapes, known.config) if known.shapes else None
-    return exact or base_from_config(known.config)
-
-
-async def _base(observed: Observed, world: World, token: str | None) -> Base | None:
-    """Return the base's shapes: from an agent's report, else from the Hub with the adapter's token, else without."""
-    known = world.bases.get(observed.adapter.engine_key)
-    if known is not None and known.name == observed.adapter.spec.base_model:
-        return reported_base(known)
-    place = Place(observed.adapter.spec.base_model)
+async def _base(observed: Observed, world: World, token: str | None) -> RemoteBase:
+    """Return the base's config and shapes: from an agent's report, else from the Hub, with the adapter's token or
+    without."""
+    known, name = world.bases.get(observed.adapter.engine_key), observed.adapter.spec.base_model
+    reported = known if known is not None and known.name == name else None
+    if reported is not None and (shapes := reported_base(reported)) is not None:
+        return RemoteBase(reported.config, shapes)
     for credential in dict.fromkeys([token, None]):
         try:
-            text = await world.hub.read(place, "config.json", token=credential, limit=CONFIG_LIMIT)
-            config: Any = json.loads(text)
-        except (Blocked, ValueError):
+            found = await world.remote_bases.read(world.hub, Place(name), token=credential)
+        except Blocked:
             continue
-        if isinstance(config, Mapping) and (base := base_from_config(config)) is not None:
-            return base
-    return None
+        if found.shapes is not None:
+            return found
+    return RemoteBase(reported.config if reported is not None else None, None)
 
 
 def _entry(  # noqa: PLR0913 - one value of many parts

@@ -24,6 +24,7 @@ Object = dict[str, Any]
 RECORD_KEY: Final = "adoption.json"
 REVERT_WINDOW: Final = timedelta(hours=1)
 """A Deployment that loses our fields twice within this time belongs to somebody who doesn't want them."""
+_FLAGS_OF_THE_PATCH: Final = {"max_lora_rank", "dtype", "lora_dtype", "lora_target_modules"}
 _MERGE_KEYS: Final = ("name", "mountPath", "containerPort")
 
 
@@ -55,7 +56,7 @@ def make(
 ) -> Record:
     """Return the record that holds now: `before` itself where nothing changed that it was made from."""
     inputs = _inputs(engine, workload)
-    if before is not None and before.inputs == inputs:
+    if before is not None and before.inputs == _as_read_before(inputs, before):
         return before
     image = engine.spec.agent.image or _kept_image(inputs, before, live_image) or defaults.image
     content = manifests.injection(engine, workload, image=image, defaults=defaults)
@@ -106,9 +107,18 @@ def _same_quantity(mine: Any, theirs: Any) -> bool:
 def _inputs(engine: LoRAEngine, workload: Workload) -> Object:
     """Return, as JSON, all that users say and the patch depends on; not what the operator was installed with."""
     agent = engine.spec.agent.model_dump(mode="json", by_alias=True, exclude_none=True)
-    facts = asdict(workload) | {"flags": {"maxLoraRank": workload.flags.max_lora_rank}}
+    flags = workload.flags.model_dump(mode="json", by_alias=True, include=_FLAGS_OF_THE_PATCH)
+    facts = asdict(workload) | {"flags": flags}
     read: Object = json.loads(json.dumps({"engine": engine.metadata.name, "agent": agent, "workload": facts}))
     return read
+
+
+def _as_read_before(inputs: Object, before: Record) -> Object:
+    """Return the inputs without the flags that the operator of the record did not read: they are no change."""
+    known = before.inputs.get("workload", {}).get("flags", {}).keys()
+    facts = inputs["workload"]
+    flags = {name: value for name, value in facts["flags"].items() if name in known}
+    return inputs | {"workload": facts | {"flags": flags}}
 
 
 def _kept_image(inputs: Object, before: Record | None, live_image: str | None) -> str | None:

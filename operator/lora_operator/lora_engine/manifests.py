@@ -14,6 +14,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from lora_operator import labels
 from lora_operator.api import LoRAEngine
+from lora_operator.api.lora_engine import EngineFlags
 from lora_operator.engines import vllm
 from lora_operator.lora_engine.workload import Workload
 from lora_operator.protocol import door, manifest
@@ -156,6 +157,7 @@ def _agent_env(engine: LoRAEngine, workload: Workload, defaults: Defaults) -> li
         "ADAPTERS_SIZE": str(int(amount(engine.spec.agent.adapters_size))),
         "READY_TIMEOUT_SECONDS": str(engine.spec.agent.ready_timeout_seconds),
     }
+    values |= _flags_for_the_agent(workload.flags)
     if workload.base_mount and workload.base_path:
         values["BASE_MODEL_PATH"] = workload.base_path
     if workload.api_key:
@@ -168,6 +170,15 @@ def _agent_env(engine: LoRAEngine, workload: Workload, defaults: Defaults) -> li
     ]
     taken = {entry["name"] for entry in env}
     return env + [entry for entry in defaults.env if entry["name"] not in taken]
+
+
+def _flags_for_the_agent(flags: EngineFlags) -> dict[str, str]:
+    given = {
+        "ENGINE_DTYPE": flags.dtype,
+        "LORA_DTYPE": flags.lora_dtype,
+        "LORA_TARGET_MODULES": ",".join(flags.lora_target_modules or ()),
+    }
+    return {name: str(value) for name, value in given.items() if value}
 
 
 def _agent_mounts(workload: Workload) -> list[Object]:

@@ -12,6 +12,8 @@ from typing import Any
 from lora_operator.api.lora_engine import (
     EngineAdapters,
     EngineCondition,
+    EngineDevice,
+    EngineFacts,
     EngineFlags,
     EnginePods,
     EngineSlots,
@@ -40,6 +42,7 @@ def next_status(observed: Observed, todo: Plan, rejected: Refusal | None, *, now
         conditions=fold(before.conditions if before else (), facts, generation=generation, now=now),
         base_model=todo.workload.base_model if todo.workload else (before.base_model if before else None),
         flags=flags,
+        engine=_facts(observed, todo, before),
         pods=EnginePods(ready=len(_ready(observed)), total=len(_running(observed))),
         adapters=_adapters(observed, todo),
         slots=slots,
@@ -129,6 +132,16 @@ def _flags(todo: Plan, before: EngineStatus | None) -> EngineFlags | None:
     if todo.workload is not None:
         return todo.workload.flags
     return before.flags if before else None
+
+
+def _facts(observed: Observed, todo: Plan, before: EngineStatus | None) -> EngineFacts:
+    """Return what is known beside the flags; the version stays while pods are unheard, or don't agree."""
+    known = (before.engine if before else None) or EngineFacts()
+    told = {report.engine.version for report in observed.reports.values() if report.engine.version}
+    return EngineFacts(
+        version=told.pop()[:64] if len(told) == 1 else known.version,
+        device=EngineDevice(todo.workload.device) if todo.workload is not None else known.device,
+    )
 
 
 def _running(observed: Observed) -> list[Object]:

@@ -8,11 +8,13 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from lora_operator import labels, progress_certificate
 from lora_operator.clients.kube import ADAPTERS, REFUSED, said_by_apiserver
+from lora_operator.engine_terms import limits_of
 from lora_operator.errors import Blocked
 from lora_operator.labels import Key
 from lora_operator.lora_training_job import manifests
 from lora_operator.lora_training_job.manifests import Pins
 from lora_operator.lora_training_job.observed import Frozen, Observed
+from lora_operator.lora_training_job.plan import is_hopeless
 from lora_operator.world import World
 
 Object = dict[str, Any]
@@ -22,14 +24,19 @@ async def freeze(observed: Observed, pins: Pins, world: World) -> Frozen:
     """Write down everything that this training is."""
     settings = world.settings
     progress_ca = (await progress_certificate.authority(world)).certificate if settings.progress_url else ""
-    body = manifests.frozen(observed.job, observed.engine, pins, settings=settings, progress_ca=progress_ca)
+    base = observed.base.config if observed.base is not None else None
+    limits = limits_of(observed.engine, base=base) if observed.engine is not None else None
+    body = manifests.frozen(observed.job, limits, pins, settings=settings, progress_ca=progress_ca)
+    # First what the pod mounts: once the spec is frozen, the data set is not looked at any more.
+    if (dataset := manifests.frozen_dataset(observed.job, pins)) is not None:
+        await world.kube.apply(dataset)
     return Frozen.read(await world.kube.apply(body))
 
 
 async def run(frozen: Frozen, observed: Observed, world: World) -> Object:
-    """Make the Job, or give one that is there the spec's suspension and deadline."""
+    """Make the Job, or give one that is there the spec's suspension and deadline, and no attempt more than can help."""
     try:
-        return await world.kube.apply(manifests.timed(frozen.job, observed.job))
+        return await world.kube.apply(manifests.timed(frozen.job, observed.job, hopeless=is_hopeless(observed)))
     except ApiException as error:
         if error.status not in REFUSED:
             raise

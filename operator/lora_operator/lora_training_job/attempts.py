@@ -12,7 +12,7 @@ Object = Mapping[str, Any]
 
 CONTAINER: Final = "trainer"
 KILLED: Final = 137
-"""128 + SIGKILL: what the kernel's OOM killer leaves."""
+"""128 + SIGKILL: of the kernel's OOM killer, and of whoever else does not wait for an end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class Ended:
     result: Result | None = None
     disrupted: bool = False
     """The cluster ended it, not the trainer: it does not count."""
+    hopeless: bool = False
+    """Another attempt would end the same way, which its exit code alone does not tell the Job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +73,18 @@ def _ended(terminated: Object, *, disrupted: bool) -> Ended:
     disrupted = disrupted or code == ExitCode.PREEMPTED
     if result is not None:
         return Ended(reason=result.reason.value, message=result.message, result=result, disrupted=disrupted)
-    if terminated.get("reason") == "OOMKilled" or code == KILLED:
+    if terminated.get("reason") == "OOMKilled":
         message = (
             "the trainer was killed for its memory: raise spec.resources.limits.memory, or lower "
             "spec.training.perDeviceTrainBatchSize or spec.training.maxLength"
         )
-        return Ended(reason=Reason.OUT_OF_MEMORY.value, message=message, disrupted=disrupted)
+        return Ended(reason=Reason.OUT_OF_MEMORY.value, message=message, disrupted=disrupted, hopeless=not disrupted)
+    if code == KILLED:
+        message = (
+            "the trainer was killed (SIGKILL), and not for spec.resources.limits.memory: its pod was deleted and did"
+            " not end within its grace period, or its node was short of memory or lost; the Events of pod and node tell"
+        )
+        return Ended(reason="Killed", message=message, disrupted=disrupted)
     said = terminated.get("message") or "see the log of its pod"
     message = (
         f"the trainer ended with exit code {code} ({terminated.get('reason') or 'no reason'}) and no result: {said}"

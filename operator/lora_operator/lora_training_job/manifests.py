@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lora_operator import labels
-from lora_operator.api.lora_engine import LoRAEngine
+from lora_operator.adapter import EngineLimits
 from lora_operator.api.lora_training_job import LoRATrainingJob, Resolved
 from lora_operator.api.schema import Model
 from lora_operator.lora_training_job import trainer_pod
-from lora_operator.lora_training_job.attempts import CONTAINER, KILLED
+from lora_operator.lora_training_job.attempts import CONTAINER
 from lora_operator.protocol.training import ExitCode
 from lora_operator.settings import Settings
 
@@ -33,9 +33,9 @@ FINAL: Final = (
     ExitCode.GATE_FAILED,
     ExitCode.HUB_UNAUTHORIZED,
     ExitCode.OUT_OF_MEMORY,
-    KILLED,
 )
-"""Exit codes after which another attempt would end the same way."""
+"""Exit codes after which another attempt would end the same way. 137 is none: it is of memory only where kubelet says
+so, which a Job's policy can't see; `timed` ends the Job then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ class Pins:
     """The data set's commit, the digest of its file, or nothing where only the trainer sees it."""
     adapter_revision: str = ""
     """The commit of the adapter that the training goes on from, where there is one."""
+    dataset: Object | None = None
+    """The data set itself, as `data` or `binaryData` of a ConfigMap, where it lies in one."""
 
 
 def run_name(job: LoRATrainingJob) -> str:
@@ -57,14 +59,14 @@ def run_name(job: LoRATrainingJob) -> str:
 
 
 def frozen(
-    job: LoRATrainingJob, engine: LoRAEngine | None, pins: Pins, *, settings: Settings, progress_ca: str
+    job: LoRATrainingJob, limits: EngineLimits | None, pins: Pins, *, settings: Settings, progress_ca: str
 ) -> Object:
     """Return the ConfigMap that holds everything that this training is, as of now."""
     resolved = Resolved(
         base_revision=pins.base_revision, dataset_revision=pins.dataset_revision, image=settings.trainer_image
     )
     data = {
-        trainer_pod.SPEC_KEY: _json(frozen_spec(job, engine, pins)),
+        trainer_pod.SPEC_KEY: _json(frozen_spec(job, limits, pins)),
         JOB_KEY: _json(_job(job, settings, progress_ca)),
         RESOLVED_KEY: _json(_dumped(resolved)),
         trainer_pod.PROGRESS_CA_KEY: progress_ca,
@@ -72,7 +74,15 @@ def frozen(
     return _owned(job, "v1", "ConfigMap") | {"data": {name: text for name, text in data.items() if text}}
 
 
-def frozen_spec(job: LoRATrainingJob, engine: LoRAEngine | None, pins: Pins) -> Object:
+def frozen_dataset(job: LoRATrainingJob, pins: Pins) -> Object | None:
+    """Return the ConfigMap with the data set as it is now: every attempt trains on it, whatever becomes of the other."""
+    if pins.dataset is None:
+        return None
+    copy = _owned(job, "v1", "ConfigMap") | pins.dataset
+    return copy | {"metadata": copy["metadata"] | {"name": trainer_pod.data_name(run_name(job))}}
+
+
+def frozen_spec(job: LoRATrainingJob, limits: EngineLimits | None, pins: Pins) -> Object:
     """Return the spec that the trainer reads: the object's own, its revisions pinned, and the engine as it is now."""
     spec = _dumped(job.spec)
     spec["baseModel"]["revision"] = pins.base_revision
@@ -80,18 +90,24 @@ def frozen_spec(job: LoRATrainingJob, engine: LoRAEngine | None, pins: Pins) -> 
         spec["dataset"]["source"]["hub"]["revision"] = pins.dataset_revision
     if pins.adapter_revision:
         spec["lora"]["initFrom"]["hub"]["revision"] = pins.adapter_revision
-    if engine is not None:
-        flags = engine.status.flags if engine.status is not None else None
-        rank = int(flags.max_lora_rank) if flags is not None and flags.max_lora_rank is not None else None
-        known: Object = {"type": engine.spec.type.value, "maxLoraRank": rank}
+    if limits is not None:
+        known: Object = {
+            "type": limits.type,
+            "version": limits.version,
+            "device": limits.device,
+            "maxLoraRank": limits.max_lora_rank,
+            "dtype": limits.dtype,
+        }
         spec["engine"] = {name: value for name, value in known.items() if value is not None}
     return spec
 
 
-def timed(frozen_job: str, job: LoRATrainingJob) -> Object:
-    """Return the Job as it was frozen, with what of the spec may change."""
+def timed(frozen_job: str, job: LoRATrainingJob, *, hopeless: bool = False) -> Object:
+    """Return the Job as it was frozen, with what of the spec may change; a hopeless one makes no further attempt."""
     run: Object = json.loads(frozen_job)
     run["spec"]["suspend"] = job.spec.suspend
+    if hopeless:
+        run["spec"]["backoffLimit"] = 0
     if job.spec.active_deadline_seconds is not None:
         run["spec"]["activeDeadlineSeconds"] = job.spec.active_deadline_seconds
     return run

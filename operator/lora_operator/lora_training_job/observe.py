@@ -10,6 +10,7 @@ from lora_operator.labels import Key, is_suspended
 from lora_operator.lora_training_job import manifests
 from lora_operator.lora_training_job.attempts import Attempt, attempt
 from lora_operator.lora_training_job.observed import Frozen, Object, Observed
+from lora_operator.protocol.door import Base
 from lora_operator.world import World
 
 
@@ -27,6 +28,7 @@ async def observe(key: Key, world: World) -> Observed | None:
         obj=obj,
         job=job,
         engine=engine,
+        base=_base(job, world),
         allowed=engine is not None and await takes_from(engine, job.metadata.namespace, world.kube),
         run=run[0] if run else None,
         attempts=_attempts(_controlled(pods, by=run[0]["metadata"]["uid"]) if run else []),
@@ -41,6 +43,11 @@ async def thaw(observed: Observed, world: World) -> Frozen | None:
     namespace, name = observed.job.metadata.namespace, manifests.run_name(observed.job)
     found = await world.kube.get(CONFIG_MAPS, namespace, name)
     return Frozen.read(found) if found is not None else None
+
+
+def _base(job: LoRATrainingJob, world: World) -> Base | None:
+    known = world.bases.get(job.engine_key) if job.engine_key is not None else None
+    return known if known is not None and known.name == job.spec.base_model.name else None
 
 
 def _attempts(pods: list[Object]) -> tuple[Attempt, ...]:

@@ -10,6 +10,7 @@ from lora_operator.api.lora_engine import LoRAEngine
 from lora_operator.api.lora_training_job import JobStatus, LoRATrainingJob, Resolved
 from lora_operator.lora_training_job.attempts import Attempt
 from lora_operator.lora_training_job.manifests import JOB_KEY, RESOLVED_KEY
+from lora_operator.protocol.door import Base
 from lora_operator.protocol.training import TrainerStatus
 
 Object = dict[str, Any]
@@ -22,6 +23,8 @@ class Observed:
     obj: Object
     job: LoRATrainingJob
     engine: LoRAEngine | None
+    base: Base | None
+    """The engine's base, where an agent has told of it and it is the one to train."""
     allowed: bool
     run: Object | None
     """The Job of Kubernetes that trains."""

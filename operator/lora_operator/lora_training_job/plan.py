@@ -37,6 +37,8 @@ class Standing:
     result: Result | None = None
     unsure: bool = False
     """It failed by all that the cluster knows, yet may have published: the Hub knows better."""
+    went_well: bool = False
+    """Its trainer ended as one does that has published: only the Hub can tell what."""
 
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -73,11 +75,19 @@ def time_left(observed: Observed) -> timedelta | None:
     return None if ttl is None or end is None else end + timedelta(seconds=ttl) - observed.now
 
 
+def is_hopeless(observed: Observed) -> bool:
+    """Tell whether the newest attempt ended in a way in which the next one would end too, though the Job can't know."""
+    last = observed.attempts[-1] if observed.attempts else None
+    return last is not None and last.ended is not None and last.ended.hopeless
+
+
 def mistimed(observed: Observed) -> bool:
-    """Tell whether a Job that is there runs, or may run for another time, than the spec says now."""
+    """Tell whether a Job that is there runs, or may run for another time, than the spec says now; or for nothing."""
     run, spec = observed.run, observed.job.spec
     if run is None or run_condition(run, "Complete") or run_condition(run, "Failed"):
         return False
+    if is_hopeless(observed) and run["spec"].get("backoffLimit") != 0:
+        return True
     given = run["spec"].get("activeDeadlineSeconds")
     return bool(run["spec"].get("suspend")) != spec.suspend or given != spec.active_deadline_seconds
 
@@ -98,7 +108,7 @@ def standing(observed: Observed, run: Object) -> Standing:
             )
     if run_condition(run, "Complete"):
         message = "the Job completed, but its pod left no result and the Hub has no commit of this job"
-        return Standing(stage=Stage.FAILED, reason="ResultLost", message=message, unsure=True)
+        return Standing(stage=Stage.FAILED, reason="ResultLost", message=message, unsure=True, went_well=True)
     if (failed := run_condition(run, "Failed")) is not None:
         return _failure(observed, failed)
     if run["spec"].get("suspend"):
@@ -130,7 +140,8 @@ def _failure(observed: Observed, failed: Object) -> Standing:
         message = f"the Job failed ({failed.get('reason')}: {failed.get('message')}) and its pods are gone"
         return Standing(stage=Stage.FAILED, reason=Reason.TRAINING_FAILED.value, message=message, unsure=True)
     last = next((end for end in reversed(ends) if not end.disrupted), ends[-1])
-    tries = f" (attempt {len(ends)}, the last)" if failed.get("reason") == "BackoffLimitExceeded" else ""
+    limited = failed.get("reason") == "BackoffLimitExceeded" and not last.hopeless
+    tries = f" (attempt {len(ends)}, the last)" if limited else ""
     # Killed, or out of patience, after the commit was made and before it could be told.
     unsure = last.result is None or last.result.reason in {Reason.HUB_UNAVAILABLE, Reason.PREEMPTED}
     message = f"{last.message}{tries}"

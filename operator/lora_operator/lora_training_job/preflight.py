@@ -16,11 +16,11 @@ from lora_operator.api.meta import KeyRef
 from lora_operator.api.served_lora import served_config
 from lora_operator.clients.hub import Place
 from lora_operator.clients.kube import CONFIG_MAPS
-from lora_operator.engine_terms import limits_of
+from lora_operator.engine_terms import limits_of, reported_base
 from lora_operator.errors import Blocked
 from lora_operator.hub_tokens import read_token
 from lora_operator.lora_training_job.manifests import Pins
-from lora_operator.lora_training_job.observed import Observed
+from lora_operator.lora_training_job.observed import Object, Observed
 from lora_operator.lora_training_job.plan import obstacle
 from lora_operator.world import World
 
@@ -32,11 +32,16 @@ async def check(observed: Observed, world: World) -> Pins:
     spec = observed.job.spec
     _check_servable(observed)
     token = await output_token(observed, world)
-    dataset_revision = await _dataset(observed, world)
+    dataset_revision, dataset = await _dataset(observed, world)
     base_revision = await _base(observed, world)
     adapter_revision = await _start(observed, world)
     await world.hub.check_write(output_place(spec), token=token)
-    return Pins(base_revision=base_revision, dataset_revision=dataset_revision, adapter_revision=adapter_revision)
+    return Pins(
+        base_revision=base_revision,
+        dataset_revision=dataset_revision,
+        adapter_revision=adapter_revision,
+        dataset=dataset,
+    )
 
 
 def output_place(spec: JobSpec, *, revision: str = "main") -> Place:
@@ -65,8 +70,12 @@ def _check_servable(observed: Observed) -> None:
     if spec.lora.init_from is not None:
         return  # the adapter to go on from has its own shape; the trainer reads it before it trains
     config = served_config(spec.lora) | {"base_model_name_or_path": spec.base_model.name}
+    base = observed.base
     verdict = inspect(
-        from_config(json.dumps(config).encode()), None, limits_of(observed.engine), base_name=spec.base_model.name
+        from_config(json.dumps(config).encode()),
+        reported_base(base) if base is not None else None,
+        limits_of(observed.engine, base=base.config if base is not None else None),
+        base_name=spec.base_model.name,
     )
     if verdict.compatible == "False":
         raise Blocked(
@@ -104,20 +113,21 @@ async def _start(observed: Observed, world: World) -> str:
     return await _commit(place, token, world)
 
 
-async def _dataset(observed: Observed, world: World) -> str:
+async def _dataset(observed: Observed, world: World) -> tuple[str, Object | None]:
+    """Return the data set's revision; and the data set itself, where it lies in a ConfigMap."""
     source = observed.job.spec.dataset.source
     if source.config_map_ref is not None:
-        return await _config_map_digest(source.config_map_ref, observed, world)
+        return await _of_config_map(source.config_map_ref, observed, world)
     if source.url is not None:
-        return f"sha256:{source.url.sha256}"
+        return f"sha256:{source.url.sha256}", None
     if source.pvc is not None:
-        return ""  # what lies on the volume only the trainer sees: its result has the digest
+        return "", None  # what lies on the volume only the trainer sees: its result has the digest
     if source.hub is None:
         raise Blocked("DatasetNotFound", "spec.dataset.source names nothing: give hub, configMapRef, pvc or url")
-    return await _dataset_commit(source.hub, observed, world)
+    return await _dataset_commit(source.hub, observed, world), None
 
 
-async def _config_map_digest(ref: KeyRef, observed: Observed, world: World) -> str:
+async def _of_config_map(ref: KeyRef, observed: Observed, world: World) -> tuple[str, Object]:
     namespace, field = observed.job.metadata.namespace, "spec.dataset.source.configMapRef"
     found = await world.kube.get(CONFIG_MAPS, namespace, ref.name)
     if found is None:
@@ -126,7 +136,8 @@ async def _config_map_digest(ref: KeyRef, observed: Observed, world: World) -> s
     if text is None and binary is None:
         raise Blocked("DatasetNotFound", f"{field}: ConfigMap {ref.name} has no key {ref.key!r}")
     value = base64.b64decode(binary) if binary is not None else str(text).encode()
-    return f"sha256:{hashlib.sha256(value).hexdigest()}"
+    copy = {"binaryData": {ref.key: binary}} if binary is not None else {"data": {ref.key: text}}
+    return f"sha256:{hashlib.sha256(value).hexdigest()}", copy
 
 
 async def _dataset_commit(hub: HubDataset, observed: Observed, world: World) -> str:

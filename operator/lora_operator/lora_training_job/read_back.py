@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from lora_operator.errors import Blocked
 from lora_operator.lora_training_job.observed import Observed
 from lora_operator.lora_training_job.plan import Stage, Standing, published
 from lora_operator.lora_training_job.preflight import output_place, output_token
@@ -15,18 +14,14 @@ RESULT_LIMIT: Final = 64 << 10
 
 
 async def published_before(observed: Observed, world: World) -> Standing | None:
-    """Return how the training stands if this very job has published; Waiting where the Hub can't be asked."""
+    """Return how the training stands if this very job has published; Waiting or Blocked where the Hub can't tell."""
     place = output_place(observed.job.spec)
-    try:
-        token = await output_token(observed, world)
-        commit = await world.hub.find_commit(place, f"{COMMIT_TRAILER}: {observed.job.metadata.uid}", token=token)
-        if commit is None:
-            return None
-        pinned = output_place(observed.job.spec, revision=commit)
-        text = await world.hub.read(pinned, RESULT_FILE, token=token, limit=RESULT_LIMIT)
-    except Blocked:
-        # No repository, no access: then nobody published there with this token either.
+    token = await output_token(observed, world)
+    commit = await world.hub.find_commit(place, f"{COMMIT_TRAILER}: {observed.job.metadata.uid}", token=token)
+    if commit is None:
         return None
+    pinned = output_place(observed.job.spec, revision=commit)
+    text = await world.hub.read(pinned, RESULT_FILE, token=token, limit=RESULT_LIMIT)
     result = read_result(text.decode(errors="replace"))
     if result is None or result.artifact is None:
         return None

@@ -121,7 +121,7 @@ def _asked(observed: Observed) -> tuple[object, ...]:
     job, engine = observed.job, observed.engine
     seen = engine.status if engine is not None else None
     adopted = tuple((one.type, one.status) for one in seen.conditions if one.type == "Adopted") if seen else ()
-    flags = (seen.base_model, seen.flags) if seen else ()
+    flags = (seen.base_model, seen.flags, seen.engine) if seen else ()
     return (
         job.metadata.uid,
         job.metadata.generation,
@@ -148,6 +148,12 @@ async def _read_back(outcome: Outcome, observed: Observed, world: World) -> Outc
     except Waiting as problem:
         # No end is claimed that the Hub may yet deny.
         return replace(outcome, standing=replace(outcome.standing, stage=Stage.RUNNING), problem=problem)
+    except Blocked as problem:
+        if not outcome.standing.went_well:
+            return outcome  # no repository, no access: what failed has not published there either
+        lost = f"the trainer ended well, but its result went with its pod, and the Hub does not tell: {problem.message}"
+        unread = Blocked(problem.reason, lost)
+        return replace(outcome, standing=replace(outcome.standing, stage=Stage.RUNNING), problem=unread)
     return replace(outcome, standing=found) if found is not None else outcome
 
 

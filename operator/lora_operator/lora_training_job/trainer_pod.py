@@ -28,6 +28,11 @@ STATE: Final = "state"
 """The volume that checkpoints are kept on."""
 
 
+def data_name(config_map: str) -> str:
+    """Return the name of the ConfigMap that holds the data set as it was when the spec was frozen in `config_map`."""
+    return f"{config_map}-data"
+
+
 def pod(job: LoRATrainingJob, config_map: str, *, settings: Settings, progress_ca: str) -> Object:
     """Return the spec of the trainer's pod; the ConfigMap holds its frozen spec."""
     spec = job.spec
@@ -143,7 +148,7 @@ def _volumes(job: LoRATrainingJob, config_map: str, settings: Settings, progress
     sources: list[Object] = [{"configMap": {"name": config_map, "items": items}}]
     if (data := job.spec.dataset.source.config_map_ref) is not None:
         item = {"key": data.key, "path": f"{_under(training.DATA_PATH)}/{data.key}"}
-        sources.append({"configMap": {"name": data.name, "items": [item]}})
+        sources.append({"configMap": {"name": data_name(config_map), "items": [item]}})
     volumes: list[Object] = [
         {"name": "spec", "projected": {"sources": sources}},
         {"name": "work", "emptyDir": {}},

@@ -1,6 +1,6 @@
 """What the operator makes of an agent's report on the base."""
 
-from lora_operator.lora_adapter.resolve import reported_base
+from lora_operator.engine_terms import reported_base
 from lora_operator.protocol.door import Base
 from support.adapters import TINY_LLAMA
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
@@ -152,6 +153,35 @@ def test_a_newer_operator_changes_nothing_in_an_adopted_deployment() -> None:
     assert not after.apply
     assert not after.write_record
     assert after.record == todo.record
+
+
+def test_the_agent_learns_the_flags_that_adapters_are_judged_by() -> None:
+    flags = ["--dtype", "half", "--lora-target-modules", "q_proj", "v_proj"]
+    container = make_container(args=["--model", BASE, "--enable-lora", *flags])
+
+    env = agent_env(plan(make_observed(deployment=make_deployment("vllm-llama", container)), now=NOW))
+
+    assert env["LORA_AGENT_ENGINE_DTYPE"] == "half"
+    assert env["LORA_AGENT_LORA_DTYPE"] == "auto"
+    assert env["LORA_AGENT_LORA_TARGET_MODULES"] == "q_proj,v_proj"
+
+
+def test_an_operator_that_reads_more_flags_than_the_last_restarts_nothing() -> None:
+    args = ["--model", BASE, "--enable-lora", "--dtype", "half"]
+    observed = adopt(make_observed(deployment=make_deployment("vllm-llama", make_container(args=args))))
+    record = observed.record
+    assert record is not None
+    inputs = copy.deepcopy(record.inputs)
+    inputs["workload"]["flags"] = {"maxLoraRank": 16}
+    older = record.model_copy(update={"inputs": inputs})
+    kept = adoption.config_map(observed.engine, older)
+    observed = dataclasses.replace(observed, config_maps=observed.config_maps | {kept["metadata"]["name"]: kept})
+
+    todo = plan(observed, now=NOW)
+
+    assert (todo.apply, todo.record) == (False, older)
+    raised = make_deployment("vllm-llama", make_container(args=[*args, "--max-lora-rank", "32"]))
+    assert agent_env(plan(replaced(observed, raised), now=NOW))["LORA_AGENT_ENGINE_DTYPE"] == "half"
 
 
 @pytest.mark.parametrize(

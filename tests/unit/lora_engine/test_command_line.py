@@ -105,6 +105,30 @@ def test_defaults_are_those_of_vllm() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        pytest.param([], ("auto", "auto", None), id="vLLM's own"),
+        pytest.param(["--dtype", "half", "--lora-dtype=float16"], ("half", "float16", None), id="dtypes"),
+        pytest.param(
+            ["--lora-target-modules", "q_proj", "v_proj", "--port", "1"],
+            ("auto", "auto", ("q_proj", "v_proj")),
+            id="modules up to the next flag",
+        ),
+        pytest.param(["--lora_target_modules=o_proj", "x"], ("auto", "auto", ("o_proj",)), id="one module"),
+        pytest.param(["--dtype", "$DTYPE", "--lora-target-modules", "$A", "b"], (None, "auto", None), id="unknown"),
+        pytest.param(["--dtype", "int8"], (None, "auto", None), id="none that vLLM has"),
+    ],
+)
+def test_what_adapters_are_judged_by_is_read_and_never_keeps_an_engine_out(
+    words: list[str], read: tuple[str | None, str | None, tuple[str, ...] | None]
+) -> None:
+    command = vllm.read_command(container(["vllm", "serve", "a/b", *words]))
+
+    assert isinstance(command, vllm.Command), command
+    assert (command.flags.dtype, command.flags.lora_dtype, command.flags.lora_target_modules) == read
+
+
+@pytest.mark.parametrize(
     ("flags", "count"),
     [
         pytest.param(["-dp", "2"], 2, id="data parallel raises it"),
@@ -159,7 +183,12 @@ def test_an_engine_is_told_by_what_it_runs(given: dict[str, Any], named: bool) -
         pytest.param(
             container(["vllm"], env=[{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"}]), "cpu", id="by variable"
         ),
+        pytest.param(
+            container(["vllm"], image="r/vllm-cpu-offload:1", resources={"limits": {"nvidia.com/gpu": 1}}),
+            "cuda",
+            id="by what it asks for, whatever its name",
+        ),
     ],
 )
-def test_the_device_is_told_by_image_and_environment(given: dict[str, Any], device: str) -> None:
+def test_the_device_is_told_by_resources_image_and_environment(given: dict[str, Any], device: str) -> None:
     assert vllm.device(given) == device

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator.api.lora_engine import EngineStatus
+from lora_operator.api.lora_engine import EngineDevice, EngineFacts, EngineStatus
 from lora_operator.api.meta import ConditionStatus
 from lora_operator.engines.refusal import Refusal
 from lora_operator.lora_engine.observed import Observed
@@ -35,8 +35,8 @@ def adopted(*pods: Object, replicas: int = 1, **given: Any) -> Observed:
     return carried_out(observed, plan(observed, now=NOW))
 
 
-def report(*entries: EntryReport, loads: int = 0) -> Report:
-    engine = EngineReport(healthy=True, loads_since_start=loads)
+def report(*entries: EntryReport, loads: int = 0, version: str = "") -> Report:
+    engine = EngineReport(healthy=True, loads_since_start=loads, version=version)
     return Report(instance="i", sequence=1, agent_version="1", engine=engine, entries=entries)
 
 
@@ -140,3 +140,18 @@ def test_an_adapter_counts_as_loaded_where_every_ready_pod_answers_it() -> None:
 
     assert found.adapters is not None
     assert (found.adapters.loaded, found.adapters.desired) == (1, 2)
+
+
+def test_the_version_is_the_engine_s_own_word_and_outlives_a_silence() -> None:
+    pods = make_pod("a"), make_pod("b")
+    told_by = {"a": report(version="0.32.0"), "b": report(version="0.32.0")}
+
+    first = status(adopted(*pods, reports=told_by))
+
+    assert first.engine == EngineFacts(version="0.32.0", device=EngineDevice.CUDA)
+
+    silent = adopted(*pods)
+    of_before = silent.engine.model_copy(update={"status": first})
+    assert status(dataclasses.replace(silent, engine=of_before)).engine == first.engine
+    rolling = {"a": report(version="0.32.0"), "b": report(version="0.33.0")}
+    assert status(dataclasses.replace(silent, engine=of_before, reports=rolling)).engine == first.engine

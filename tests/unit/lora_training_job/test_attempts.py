@@ -34,13 +34,21 @@ def test_a_result_is_taken_at_its_word() -> None:
     assert (end.reason, end.message, end.result) == ("DatasetInvalid", "data set is empty", RESULT)
 
 
-@pytest.mark.parametrize(("code", "reason"), [(137, "OOMKilled"), (137, "Error"), (1, "OOMKilled")])
-def test_a_trainer_killed_for_its_memory_names_the_limit(code: int, reason: str) -> None:
-    end = ended(code, reason=reason).ended
+@pytest.mark.parametrize("code", [137, 1])
+def test_a_trainer_killed_for_its_memory_names_the_limit(code: int) -> None:
+    end = ended(code, reason="OOMKilled").ended
 
     assert end is not None
-    assert end.reason == "OutOfMemory"
-    assert "spec.resources.limits.memory" in end.message
+    assert (end.reason, end.hopeless) == ("OutOfMemory", True)
+    assert "raise spec.resources.limits.memory" in end.message
+
+
+def test_a_trainer_that_somebody_else_killed_is_not_told_to_need_memory() -> None:
+    end = ended(137).ended
+
+    assert end is not None
+    assert (end.reason, end.hopeless, end.disrupted) == ("Killed", False, False)
+    assert "raise" not in end.message
 
 
 def test_a_trainer_that_left_nothing_is_told_by_its_exit_code() -> None:

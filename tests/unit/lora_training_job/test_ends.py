@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lora_operator.errors import Waiting
-from lora_operator.labels import GROUP
+from lora_operator.labels import GROUP, Key
 from lora_operator.lora_training_job import reconcile
 from lora_operator.protocol.training import COMMIT_TRAILER, TrainerStatus
 from support import samples
@@ -34,6 +34,7 @@ from support.training_passes import (
 )
 
 Object = dict[str, Any]
+TOKEN = Key("Secret", KEY.namespace, "hf")
 
 
 FAILURES = {
@@ -135,6 +136,59 @@ async def test_a_hub_that_is_down_denies_no_result() -> None:
     ground.hub.refusals.clear()
     await settle(ground)
     assert told(ground, "Failed") == ("True", "ResultLost")
+
+
+async def test_what_is_published_is_published_though_its_token_is_gone() -> None:
+    ground = make()
+    await settle(ground)
+    ground.kube.drop(TOKEN)
+    end_pod(ground, PUBLISHED)
+    set_run(ground, conditions=[{"type": "Complete", "status": "True"}])
+
+    await settle(ground)
+
+    assert status_of(ground)["artifact"]["commit"] == COMMIT
+    assert told(ground, "Complete") == ("True", "Published")
+
+
+async def test_no_result_is_lost_for_want_of_a_token() -> None:
+    ground = make()
+    await settle(ground)
+    secret = ground.kube.objects[TOKEN]
+    ground.kube.drop(TOKEN)
+    ground.hub.commits[f"{COMMIT_TRAILER}: {UID}"] = COMMIT
+    ground.hub.result = PUBLISHED.model_dump_json(by_alias=True).encode()
+    set_run(ground, conditions=[{"type": "Complete", "status": "True"}])
+
+    await settle(ground)
+
+    assert told(ground, "Failed") == ("False", "TokenSecretNotFound")
+    assert told(ground, "Stalled") == ("True", "TokenSecretNotFound")
+    message = condition(ground, "Ready")["message"]
+    assert message.startswith("the trainer ended well")
+    assert "spec.output.hub.tokenSecretRef" in message
+    ground.kube.put(secret)
+    await settle(ground)
+    assert told(ground, "Complete") == ("True", "Published")
+
+
+async def test_a_training_killed_for_its_memory_is_not_tried_again_and_one_killed_otherwise_is() -> None:
+    ground = make()
+    await settle(ground)
+    put_pod(ground, {"terminated": {"exitCode": 137, "reason": "Error"}})
+    await settle(ground)
+    assert run_of(ground)["spec"]["backoffLimit"] == 3
+    assert told(ground, "Ready") == ("False", "Retrying")
+    assert "Killed" in condition(ground, "Ready")["message"]
+
+    put_pod(ground, {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, "pod-2")
+    await settle(ground)
+
+    assert run_of(ground)["spec"]["backoffLimit"] == 0
+    fail_run(ground, "BackoffLimitExceeded")
+    await settle(ground)
+    assert told(ground, "Failed") == ("True", "OutOfMemory")
+    assert "attempt" not in condition(ground, "Ready")["message"]
 
 
 async def test_a_job_that_somebody_deleted_is_made_again_as_it_was() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lora_operator.api.lora_engine import LoRAEngine
+from lora_operator.adapter import EngineLimits
 from lora_operator.api.lora_training_job import LoRATrainingJob
 from lora_operator.labels import ROLE, TRAINING_JOB
 from lora_operator.lora_training_job.manifests import Pins, adapter, frozen, frozen_spec, run_name, timed
@@ -73,14 +73,20 @@ def test_names_that_begin_alike_have_jobs_of_their_own() -> None:
 
 
 def test_the_frozen_spec_is_pinned_and_knows_its_engine() -> None:
-    obj = samples.engine() | {"status": {"flags": {"maxLoraRank": 16}}}
+    limits = EngineLimits(version="0.32.0", device="cuda", max_lora_rank=16, dtype="bfloat16")
     hub = {"hub": {"repo": "acme/rows", "revision": "v1"}}
 
-    spec = frozen_spec(job(dataset__source=hub), LoRAEngine.model_validate(obj), PINS)
+    spec = frozen_spec(job(dataset__source=hub), limits, PINS)
 
     assert spec["baseModel"]["revision"] == "a" * 40
     assert spec["dataset"]["source"]["hub"] == {"repo": "acme/rows", "revision": "b" * 40}
-    assert spec["engine"] == {"type": "VLLM", "maxLoraRank": 16}
+    assert spec["engine"] == {
+        "type": "VLLM",
+        "version": "0.32.0",
+        "device": "cuda",
+        "maxLoraRank": 16,
+        "dtype": "bfloat16",
+    }
 
 
 def test_everything_is_owned_and_labelled() -> None:
@@ -233,7 +239,7 @@ def test_what_would_end_the_same_way_is_not_tried_again_and_what_the_cluster_end
 
     assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert (preempted["action"], preempted["onExitCodes"]["values"]) == ("Ignore", [75])
-    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [64, 65, 76, 77, 78, 137])
+    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [64, 65, 76, 77, 78])
 
 
 def test_what_may_change_is_not_frozen() -> None:

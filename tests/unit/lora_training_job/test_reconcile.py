@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
 import pytest
 
 from lora_operator.errors import Blocked
+from lora_operator.labels import Key
 from lora_operator.lora_training_job import reconcile
+from lora_operator.protocol.door import Base
 from lora_operator.protocol.training import Metric, TrainerStatus
+from support.adapters import TINY_LLAMA
 from support.memory_world import NOW, KilledError, TrainingWorld
 from support.training_passes import (
     BOT,
@@ -21,12 +25,14 @@ from support.training_passes import (
     make_engine,
     put_pod,
     run_key,
+    run_of,
     settle,
     status_of,
     told,
 )
 
 Object = dict[str, Any]
+ENGINE = Key("LoRAEngine", KEY.namespace, "vllm")
 
 
 async def test_a_job_in_order_is_frozen_and_started() -> None:
@@ -35,6 +41,7 @@ async def test_a_job_in_order_is_frozen_and_started() -> None:
     await settle(ground)
 
     assert [write for write in ground.kube.writes if "Event" not in write] == [
+        "apply ConfigMap",
         "apply ConfigMap",
         "apply Job",
         "apply LoRATrainingJob/status",
@@ -127,6 +134,24 @@ async def test_reports_that_were_all_lost_change_nothing_in_the_end() -> None:
     assert ends[0] == ends[1]
 
 
+async def test_every_attempt_trains_on_the_data_set_as_it_was_at_the_start() -> None:
+    ground = make()
+    await settle(ground)
+    source = ground.kube.objects[Key("ConfigMap", KEY.namespace, "support")]
+    copy = Key("ConfigMap", KEY.namespace, f"{run_key(ground).name}-data")
+    sources = run_of(ground)["spec"]["template"]["spec"]["volumes"][0]["projected"]["sources"]
+    assert [one["configMap"]["name"] for one in sources] == [run_key(ground).name, copy.name]
+
+    ground.kube.put(source | {"data": {"train.jsonl": "another line"}})
+    ground.kube.drop(run_key(ground))
+    await settle(ground)
+
+    assert ground.kube.objects[copy]["data"] == source["data"]
+    assert ground.kube.objects[copy]["metadata"]["ownerReferences"][0]["name"] == KEY.name
+    revision = hashlib.sha256(source["data"]["train.jsonl"].encode()).hexdigest()
+    assert status_of(ground)["resolved"]["datasetRevision"] == f"sha256:{revision}"
+
+
 REFUSALS = {
     "engine missing": ({"spec__engineRef": {"name": "gone"}}, "EngineNotFound"),
     "data set missing": (
@@ -184,3 +209,43 @@ async def test_an_engine_that_is_not_adopted_yet_is_waited_for() -> None:
     ground.kube.put(make_engine())
     await settle(ground)
     assert told(ground, "Validated") == ("True", "Accepted")
+
+
+async def test_what_the_engine_and_its_base_are_decides_before_a_gpu_is_asked_for() -> None:
+    flags = {"maxLoraRank": 16, "dtype": "auto"}
+    ground = make(spec__lora={"targetModules": ["q_proj", "lm_head"]})
+    ground.kube.put(make_engine(flags=flags, engine={"version": "0.32.0+cpu", "device": "cuda"}))
+    ground.world.bases[ENGINE] = Base(name="acme/tiny-llama", config=TINY_LLAMA.config() | {"dtype": "bfloat16"})
+
+    await settle(ground)
+
+    assert told(ground, "Ready") == ("False", "LmHeadNotSupported")
+
+    ground.kube.put(make_engine(flags=flags, engine={"version": "0.32.0", "device": "cuda"}))
+    await settle(ground)
+
+    assert told(ground, "Ready") == ("False", "Starting")
+    assert frozen_spec(ground)["engine"] == {
+        "type": "VLLM",
+        "version": "0.32.0",
+        "device": "cuda",
+        "maxLoraRank": 16,
+        "dtype": "bfloat16",
+    }
+
+
+async def test_another_base_than_the_engine_s_tells_nothing_of_the_training() -> None:
+    ground = make()
+    ground.kube.put(make_engine(flags={"maxLoraRank": 16, "dtype": "auto"}))
+    ground.world.bases[ENGINE] = Base(name="acme/another", config={"dtype": "bfloat16"})
+
+    await settle(ground)
+
+    assert frozen_spec(ground)["engine"] == {"type": "VLLM", "maxLoraRank": 16}
+
+
+def frozen_spec(ground: TrainingWorld) -> Object:
+    """Return the spec that the trainer reads."""
+    config_map = ground.kube.objects[Key("ConfigMap", KEY.namespace, run_key(ground).name)]
+    spec: Object = json.loads(config_map["data"]["spec.json"])
+    return spec
