@@ -9,8 +9,8 @@ from tinymodel import HIDDEN, SEED
 
 def ensure(*, seed: int = SEED, hidden: int = HIDDEN) -> Path:
     """Return the directory of the model with this seed and size."""
-    source = Path(__file__).with_name("model.py").read_bytes()
-    name = f"tinymodel-{cache.digest(engine.key(), source, str(seed), str(hidden))}"
+    sources = [Path(__file__).with_name(name).read_bytes() for name in ("model.py", "tokenizing.py")]
+    name = f"tinymodel-{cache.digest(engine.key(), *sources, str(seed), str(hidden))}"
 
     def build(partial: Path) -> None:
         arguments = ["-m", "tinymodel", str(partial), "--seed", str(seed), "--hidden", str(hidden)]

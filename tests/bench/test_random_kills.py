@@ -23,8 +23,7 @@ STEPS: Final = 200
 
 @pytest.fixture
 def hub() -> Iterator[hubserver.Hub]:
-    with hubserver.running() as hub:
-        real_trainer.stock(hub)
+    with real_trainer.stocked_hub() as hub:
         yield hub
 
 

@@ -45,8 +45,8 @@ def make(folder: Path, *, gate: GateVerdict | None = None, **fields: Any) -> Att
     adapter = folder / saved.ADAPTER
     adapter.mkdir()
     adapters.make_adapter().write(adapter)
-    for name in ("README.md", "loss.svg"):
-        (adapter / name).write_text("---\nbase_model: acme/tiny\n---\n")
+    (adapter / "README.md").write_text(f"---\nbase_model: acme/tiny\n---\n\n# {REPO}\n")
+    (adapter / "loss.svg").write_text("<svg/>")
     digest = open_directory(adapter).digest
     assert digest is not None
     artifact = Artifact(repo=REPO, commit="", digest=digest, size_bytes=1)
@@ -85,6 +85,8 @@ def test_a_repository_that_was_named_since_is_made_and_told(endpoint: Hub, api: 
     published = attempt.publish_only(make(tmp_path, output={"hub": {"repo": named}}))
     assert published.artifact is not None
     assert published.artifact.repo == named
+    card = Path(api.hf_hub_download(named, "README.md", local_dir=tmp_path / "published"))
+    assert f"# {named}" in card.read_text().splitlines()
     assert api.list_repo_commits(named)[0].commit_id == published.artifact.commit
 
 
@@ -107,6 +109,24 @@ def test_where_the_hub_does_not_take_it_all_is_kept_and_the_way_on_is_told(
     assert str(refused.value).endswith(f"publish it with: {command}")
     endpoint.clear_faults()
     assert attempt.publish_only(one).reason is Reason.PUBLISHED
+
+
+@pytest.mark.parametrize(
+    ("output", "checkpoint", "words"),
+    [
+        ("/work", None, "which is lost with this pod: the next attempt trains again; with checkpoint.volume.claimName"),
+        ("/state/uid-1", {}, "which is lost with this pod"),
+        ("/state/uid-1", {"volume": {"claimName": "kept"}}, "publish it with: lora-train"),
+        ("/home/me/out", None, "publish it with: lora-train"),
+    ],
+)
+def test_what_lies_in_a_volume_of_the_pod_is_not_said_to_be_kept(
+    output: str, checkpoint: dict[str, Any] | None, words: str, tmp_path: Path
+) -> None:
+    one = make(tmp_path, checkpoint=checkpoint)
+    told = attempt.way_on(replace(one, place=replace(one.place, output=Path(output))))
+    assert output in told
+    assert words in told
 
 
 def test_what_did_not_pass_its_gate_is_not_published_by_any_way(endpoint: Hub, api: HfApi, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,24 +22,6 @@ from support import real_trainer
 from support.real_trainer import BASE, CHAT, REPO, Trainer, spec
 from support.trainer_results import DATASET_FAULTS, DatasetFault
 from tinymodel import cached
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[hubserver.Hub]:
-    with hubserver.running() as hub:
-        real_trainer.stock(hub)
-        yield hub
-
-
-@pytest.fixture
-def api(hub: hubserver.Hub) -> HfApi:
-    return HfApi(endpoint=hub.url, token="hf_write")
-
-
-@pytest.fixture
-def trainer(hub: hubserver.Hub, tmp_path: Path) -> Iterator[Trainer]:
-    yield Trainer(folder=tmp_path, hub=hub)
-    hub.clear_faults()
 
 
 def output(repo: str) -> dict[str, Any]:

@@ -58,6 +58,12 @@ WRONG: Mapping[str, tuple[str, dict[str, Any], ExitCode, str]] = {
         ExitCode.CONFIG_INVALID,
         'training.extraArgs.group_by_length: is gone from trl and transformers; use train_sampling_strategy: "group',
     ),
+    "a tracker that is not installed": (
+        "Text",
+        {"training": {"extraArgs": {"report_to": "wandb"}}},
+        ExitCode.CONFIG_INVALID,
+        "training.extraArgs.report_to: wandb is not installed in the trainer's environment",
+    ),
     "an argument of the other method": (
         "Preference",
         {"training": {"extraArgs": {"packing_strategy": "wrapped"}}},

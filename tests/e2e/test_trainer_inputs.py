@@ -20,6 +20,7 @@ from support import grounds, real_engine
 from support.engine_contract import Bench
 from support.grounds import ROWS, Ground, Run
 from support.real_engine import RealEngine
+from support.real_trainer import jsonl
 from tinymodel import cached
 
 pytestmark = pytest.mark.timeout(1200)
@@ -32,6 +33,7 @@ def specs(ground: Ground) -> dict[str, dict[str, Any]]:
     return {
         **{name: ground.spec(name) for name in ROWS},
         "assistant only": ground.spec("Messages", training={"assistantOnlyLoss": True}),
+        "tools": ground.spec("Messages", dataset={"source": {"path": str(tool_rows(ground.folder))}}),
         "rslora": ground.spec(lora={"useRslora": True}),
         "pissa": ground.spec(lora={"initLoraWeights": "Pissa"}),
         "olora": ground.spec(lora={"initLoraWeights": "Olora", "useRslora": True}),
@@ -41,12 +43,40 @@ def specs(ground: Ground) -> dict[str, dict[str, Any]]:
             quantization={"bnb4bitUseDoubleQuant": True, "bnb4bitComputeDtype": "BFloat16"},
             training={"optim": "PagedAdamw32bit"},
         ),
+        "fp4": ground.spec(quantization={"bnb4bitQuantType": "FP4"}),
+        "gaussian": ground.spec(lora={"initLoraWeights": "Gaussian"}),
+        "orthogonal": ground.spec(lora={"initLoraWeights": "Orthogonal"}),
         "patterns": ground.spec(
             lora={"rankPattern": {"q_proj": 4}, "alphaPattern": {"q_proj": 32}, "excludeModules": ["down_proj"]}
         ),
         "warm": ground.spec(lora={"r": 64, "initFrom": {"path": str(ground.adapter("PromptCompletion"))}}),
         "warm DPO": ground.spec("Preference", lora={"initFrom": {"path": str(ground.adapter("PromptCompletion"))}}),
     }
+
+
+def called(tool: str, **arguments: object) -> dict[str, Any]:
+    """Return a conversation in which a tool with these arguments is called."""
+    properties = {name: {"type": "string"} for name in arguments}
+    declared = {"name": tool, "parameters": {"type": "object", "properties": properties}}
+    return {
+        "messages": [
+            {"role": "user", "content": f"Call {tool}."},
+            {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": tool, "arguments": arguments}}]},
+            {"role": "tool", "content": "done"},
+            {"role": "assistant", "content": "Forty-two, as always."},
+        ],
+        "tools": [{"type": "function", "function": declared}],
+    }
+
+
+CALLS = [called("weather", city="Bern"), called("add", one="1", other="2"), called("now")] * 5
+
+
+def tool_rows(folder: Path) -> Path:
+    """Write the calls, with their tools as JSON in a string, and return the file."""
+    path = folder / "calls.jsonl"
+    path.write_text(jsonl([row | {"tools": json.dumps(row["tools"])} for row in CALLS]))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +128,19 @@ def by_peft(ground: Ground, trained: dict[str, Run]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", [*ROWS, "assistant only"])
-def test_a_format_is_trained_and_learnt_from(name: str, trained: dict[str, Run]) -> None:
+@pytest.mark.parametrize("name", [*ROWS, "assistant only", "tools", "fp4", "gaussian", "orthogonal"])
+def test_what_goes_in_is_trained_and_learnt_from(name: str, trained: dict[str, Run]) -> None:
     run = trained[name]
     assert (run.exit_code, run.result.reason) == (ExitCode.OK, Reason.TRAINED), run.log
     assert float(run.result.metrics["loss"]) < float(run.result.metrics["first_loss"]) - 0.1
     verdict = inspect(open_directory(run.adapter), None, EngineLimits(max_lora_rank=16))
     assert verdict.compatible != "False", verdict.message()
+
+
+def test_messages_and_tools_keep_their_own_fields_whichever_way_they_come(ground: Ground) -> None:
+    # Arrow has one shape for all rows: it would give each call the arguments of all others, as null, to be learnt.
+    found = grounds.in_heavy_environment("loaded_rows.py", CALLS, folder=ground.folder)
+    assert found == dict.fromkeys(("jsonl", "parquet", "Hub's jsonl", "Hub's parquet"), CALLS)
 
 
 @pytest.mark.parametrize("name", ["PromptCompletion", "Messages", "Text", "assistant only"])

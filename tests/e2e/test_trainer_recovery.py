@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import pty
+import re
 import shlex
 import signal
-from collections.abc import Iterator
+import socket
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +24,6 @@ from support import real_trainer
 from support.real_trainer import Ended, Trainer
 
 
-@pytest.fixture(scope="module")
-def hub() -> Iterator[hubserver.Hub]:
-    with hubserver.running() as hub:
-        real_trainer.stock(hub)
-        yield hub
-
-
-@pytest.fixture
-def api(hub: hubserver.Hub) -> HfApi:
-    return HfApi(endpoint=hub.url, token="hf_write")
-
-
-@pytest.fixture
-def trainer(hub: hubserver.Hub, tmp_path: Path) -> Iterator[Trainer]:
-    yield Trainer(folder=tmp_path, hub=hub)
-    hub.clear_faults()
-
-
 def spec(repo: str, **parts: Any) -> dict[str, Any]:
     return real_trainer.spec(output={"hub": {"repo": repo}}, **parts)
 
@@ -44,7 +32,7 @@ def is_published(api: HfApi, repo: str) -> bool:
     return api.repo_exists(repo) and any(COMMIT_TRAILER in one.message for one in api.list_repo_commits(repo))
 
 
-def test_two_processes_train_one_adapter_and_go_on_together(trainer: Trainer, api: HfApi) -> None:
+def test_two_processes_train_one_adapter_and_go_on_together_on_two_nodes(trainer: Trainer, api: HfApi) -> None:
     endless = real_trainer.spec()["training"] | {"maxSteps": 30, "loggingSteps": 1}
     wanted = spec("acme/two", parallelism={"procPerNode": 2}, checkpoint={"intervalSeconds": 3600}, training=endless)
     process = trainer.start(wanted, LORA_TRAINING_JOB_UID="uid-two")
@@ -58,13 +46,29 @@ def test_two_processes_train_one_adapter_and_go_on_together(trainer: Trainer, ap
     assert (ended.exit_code, ended.result.reason) == (ExitCode.PREEMPTED, Reason.PREEMPTED), ended.log
     assert not is_published(api, "acme/two")
 
-    again = trainer.run(wanted, LORA_TRAINING_JOB_UID="uid-two")
+    # As Kubeflow and JobSet say where the others are.
+    nodes = wanted | {"parallelism": {"nodes": 2}}
+    where = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(free_port())}
+    second = trainer.start(nodes, options=SILENT, LORA_TRAINING_JOB_UID="uid-two", PET_NODE_RANK="1", **where)
+    again = trainer.run(nodes, LORA_TRAINING_JOB_UID="uid-two", PET_NODE_RANK="0", **where)
+    out, log = second.communicate(timeout=300)
+    assert second.returncode == ExitCode.OK, out + log
     assert again.exit_code == ExitCode.OK, again.log
     assert (again.result.world_size, again.result.steps) == (2, 30)
     assert again.result.resumed_from_step == ended.result.checkpoint_step
     assert len([one for one in again.readings if one["step"] == 30]) == 1, "one process speaks for both"
     assert again.result.artifact is not None
     assert again.result.artifact.servable
+
+
+SILENT = ("--termination-message", "/nowhere")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
 
 
 def test_one_process_alone_is_refused_where_two_were_asked_for(trainer: Trainer, api: HfApi) -> None:
@@ -142,8 +146,26 @@ def test_the_best_epoch_is_kept_and_readings_are_told(trainer: Trainer) -> None:
     assert any(one.get("tokensPerSecond", 0) > 0 for one in ended.readings)
 
 
-def test_a_tracker_that_is_not_installed_is_told_by_its_name(trainer: Trainer) -> None:
-    asked = real_trainer.spec()["training"] | {"extraArgs": {"report_to": "wandb"}}
-    ended = trainer.run(spec("acme/tracked", training=asked))
-    assert ended.exit_code == ExitCode.CONFIG_INVALID, ended.log
-    assert "wandb" in ended.result.message
+def test_on_a_terminal_a_bar_shows_the_loss_in_place_of_lines(trainer: Trainer) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    trainer.stderr = theirs
+    process = trainer.start(spec("acme/watched"))
+    os.close(theirs)
+    shown = drawn(ours)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == ExitCode.OK, shown
+    assert "20/20 [" in shown
+    assert re.search(r"loss=[0-9.]+, learningRate=", shown), shown
+    [last] = out.splitlines()
+    assert json.loads(last)["reason"] == "Published"
+
+
+def drawn(terminal: int) -> str:
+    """Return what a terminal was sent, until nobody has its other end."""
+    said = b""
+    with contextlib.suppress(OSError):  # how Linux says so
+        while block := os.read(terminal, 1 << 16):
+            said += block
+    os.close(terminal)
+    return said.decode(errors="replace")

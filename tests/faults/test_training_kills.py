@@ -18,6 +18,7 @@ import hubserver
 from lora_operator.adapter import open_directory
 from lora_operator.protocol.training import COMMIT_TRAILER, ExitCode, Reason, Result
 from support import real_trainer
+from support.grounds import Ground
 from support.operating import eventually
 from support.real_trainer import Trainer
 
@@ -25,12 +26,16 @@ STEPS: Final = 12
 
 
 def wanted(repo: str) -> dict[str, Any]:
-    """Return a spec with dropout, whose random numbers a resumed training must have again, and an evaluation."""
+    """Return a spec with dropout, whose random numbers a resumed training must have again, and two evaluations.
+
+    32 rows are trained on, 8 steps an epoch; 8 are held back, and evaluated one at a time.
+    """
+    extra = {"per_device_eval_batch_size": 1}
     return real_trainer.spec(
         lora={"r": 8, "loraAlpha": 16, "loraDropout": "0.1"},
-        training=real_trainer.spec()["training"] | {"maxSteps": STEPS, "loggingSteps": 3},
+        training=real_trainer.spec()["training"] | {"maxSteps": STEPS, "loggingSteps": 3, "extraArgs": extra},
         checkpoint={"intervalSeconds": 3600},
-        evaluation={"fraction": "0.2", "gate": {"threshold": "20"}},
+        evaluation={"fraction": "0.2", "schedule": "Epoch", "keep": "Best", "gate": {"threshold": "20"}},
         output={"hub": {"repo": repo}},
     )
 
@@ -61,12 +66,13 @@ place.{function} = ending
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """When it is ended, how it ends then, and the step that the next attempt goes on from."""
+    """When it is ended, how it ends then, the step that the next attempt goes on from, and what that one evaluates."""
 
     program: str
     exit_code: int
     resumed_from: int | None
-    trained_again: bool = True
+    evaluates: tuple[int, ...] = (8, STEPS, STEPS)
+    """Steps: each epoch's end, and the end of it all."""
 
 
 KILL, TERM = signal.SIGKILL, signal.SIGTERM
@@ -83,17 +89,27 @@ MOMENTS: Final = {
     "kill -9 while a checkpoint is written": Moment(
         program=SAVE_EACH + at("checkpoints", "seal", KILL, call=5), exit_code=-KILL, resumed_from=4
     ),
-    "SIGTERM after the last step": Moment(
-        program=at("building", "save", TERM), exit_code=ExitCode.PREEMPTED, resumed_from=STEPS
+    "SIGTERM while an epoch is evaluated": Moment(
+        program=at("keeping", "agreed", TERM, call=8 + 2), exit_code=ExitCode.PREEMPTED, resumed_from=8
     ),
-    "kill -9 after the last step": Moment(program=at("building", "save", KILL), exit_code=-KILL, resumed_from=STEPS),
+    "SIGTERM while the last epoch is evaluated": Moment(
+        program=at("keeping", "agreed", TERM, call=8 + 8 + 4 + 2),
+        exit_code=ExitCode.PREEMPTED,
+        resumed_from=STEPS,
+        evaluates=(STEPS, STEPS),
+    ),
+    "SIGTERM after the last step": Moment(
+        program=at("building", "save", TERM), exit_code=ExitCode.PREEMPTED, resumed_from=STEPS, evaluates=(STEPS,)
+    ),
+    "kill -9 after the last step": Moment(
+        program=at("building", "save", KILL), exit_code=-KILL, resumed_from=STEPS, evaluates=(STEPS,)
+    ),
 }
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[hubserver.Hub]:
-    with hubserver.running() as hub:
-        real_trainer.stock(hub)
+    with real_trainer.stocked_hub() as hub:
         yield hub
 
 
@@ -126,7 +142,29 @@ def test_an_interrupted_training_ends_in_the_same_adapter(
     again = trainer.run(wanted(repo), LORA_TRAINING_JOB_UID=f"uid-{repo}")
     assert (again.exit_code, again.result.reason) == (ExitCode.OK, Reason.PUBLISHED), again.log
     assert again.result.resumed_from_step == moment.resumed_from
+    assert tuple(one["step"] for one in again.readings if "evalLoss" in one) == moment.evaluates
     same_adapter(again.result, uninterrupted, hub, repo, trainer.folder / "published")
+
+
+def test_other_kinds_of_training_go_on_where_they_were_ended_too(tmp_path: Path) -> None:
+    let_be, ended = Ground(folder=tmp_path), Ground(folder=tmp_path / "ended")
+    ended.folder.mkdir()
+    kinds = {
+        "pissa": let_be.spec(lora={"initLoraWeights": "Pissa"}, checkpoint={}),
+        "pissa by a fast SVD": let_be.spec(lora={"initLoraWeights": "PissaNiter16"}, checkpoint={}),
+        "dpo": let_be.spec("Preference", checkpoint={}),
+        "4 bits": let_be.spec(quantization={}, checkpoint={}),
+    }
+    whole = let_be.train(kinds)
+    preempted = ended.train(kinds, script="preempted_runs.py")
+    again = ended.train(kinds)
+    for name in kinds:
+        step = preempted[name].result.checkpoint_step
+        assert preempted[name].exit_code == ExitCode.PREEMPTED, preempted[name].log
+        assert again[name].exit_code == ExitCode.OK, again[name].log
+        assert again[name].result.resumed_from_step == step
+        assert 0 < (step or 0) < (again[name].result.steps or 0)
+        assert open_directory(again[name].adapter).digest == open_directory(whole[name].adapter).digest, name
 
 
 def test_what_is_killed_in_the_upload_is_published_without_training_again(

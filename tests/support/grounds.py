@@ -49,6 +49,7 @@ TRAINING = {
     "maxLength": 128,
     "loggingSteps": 1,
 }
+MANY = "many_runs.py"
 TEMPLATE = {"prompt": "Q: {question}\nA:", "completion": " {answer}"}
 
 
@@ -88,9 +89,9 @@ class Ground:
             made[name] = {**made.get(name, {}), **part} if isinstance(part, dict) else part
         return made
 
-    def train(self, specs: Mapping[str, dict[str, Any]]) -> dict[str, Run]:
+    def train(self, specs: Mapping[str, dict[str, Any]], *, script: str = MANY) -> dict[str, Run]:
         """Train each spec, in this order."""
-        return self._run({name: (spec, []) for name, spec in specs.items()})
+        return self._run({name: (spec, []) for name, spec in specs.items()}, script=script)
 
     def check(self, specs: Mapping[str, dict[str, Any]]) -> dict[str, Run]:
         """Check each spec."""
@@ -100,13 +101,13 @@ class Ground:
         """Return where a training of this name leaves its adapter."""
         return self.folder / name / "adapter"
 
-    def _run(self, asked: Mapping[str, tuple[dict[str, Any], list[str]]]) -> dict[str, Run]:
+    def _run(self, asked: Mapping[str, tuple[dict[str, Any], list[str]]], *, script: str = MANY) -> dict[str, Run]:
         calls = []
         for name, (spec, more) in asked.items():
             path = self.folder / f"{name}.json"
             path.write_text(json.dumps(spec))
             calls.append([str(path), "--output", str(self.folder / name), *more])
-        ended = in_heavy_environment("many_runs.py", calls, folder=self.folder)
+        ended = in_heavy_environment(script, calls, folder=self.folder)
         return {
             name: Run(
                 exit_code=end["exit"],

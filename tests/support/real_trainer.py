@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import hubserver
 from hubserver import Hub
 from imagebuild import engine, wrappers
 from lora_operator.protocol.training import Progress, Result, read_result
@@ -37,11 +38,14 @@ def jsonl(rows: Sequence[Mapping[str, object]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def stock(hub: Hub) -> None:
-    """Put the tiny model and a data set on the Hub; the heavy environment is there after this."""
+@contextmanager
+def stocked_hub() -> Iterator[Hub]:
+    """Serve the tiny model and a data set from a Hub; the heavy environment is there then."""
     wrappers.write()
-    hub.add_model(BASE, {path.name: path.read_bytes() for path in cached.ensure().iterdir()})
-    hub.add_dataset(CHAT, {"train.jsonl": jsonl(CHATS).encode()})
+    with hubserver.running() as hub:
+        hub.add_model(BASE, {path.name: path.read_bytes() for path in cached.ensure().iterdir()})
+        hub.add_dataset(CHAT, {"train.jsonl": jsonl(CHATS).encode()})
+        yield hub
 
 
 def spec(**parts: Any) -> dict[str, Any]:
@@ -85,6 +89,8 @@ class Trainer:
     folder: Path
     hub: Hub
     environ: dict[str, str] = field(default_factory=dict)
+    stderr: int = subprocess.PIPE
+    """Where its attempts' words go; a terminal's descriptor makes them talk to a person."""
 
     def start(
         self,
@@ -111,7 +117,7 @@ class Trainer:
             *options,
         ]
         return subprocess.Popen(  # the caller waits for it, or ends it
-            command, env=self._environ(environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, env=self._environ(environ), stdout=subprocess.PIPE, stderr=self.stderr, text=True
         )
 
     def ended(self, process: subprocess.Popen[str]) -> Ended:

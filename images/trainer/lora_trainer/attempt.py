@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_operator.api.training_run import Retention
-from lora_operator.protocol.training import Reason, Result
+from lora_operator.protocol.training import STATE_PATH, WORK_PATH, Reason, Result
 from lora_trainer import checkpoints, gate, log, saved
 from lora_trainer.hub import Patience
 from lora_trainer.preemption import Preemptions
@@ -81,24 +81,45 @@ def publish_only(attempt: Attempt) -> Result:
 
 
 def publish(attempt: Attempt, publisher: Publisher, result: Result) -> Result:
-    """Publish the saved adapter. Where the Hub stays away everything is kept, and the way on is told."""
+    """Publish the saved adapter. Where the Hub stays away the adapter is kept, and the way on is told."""
     output, result = attempt.place.output, result.model_copy(update={"reason": Reason.PUBLISHED})
+    _name_card(attempt)
     with attempt.preemptions.held("the training is done; publishing it first"):
         try:
             published = publisher.publish(output / saved.ADAPTER, result)
         except Refusal as refusal:
             if refusal.reason not in {Reason.HUB_UNAVAILABLE, Reason.HUB_UNAUTHORIZED}:
                 raise
-            command = resume_command(attempt.place)
-            log.say(f"the adapter is kept in {output}; to publish it: {command}")
-            raise Refusal(refusal.reason, f"{refusal}; the adapter is kept, publish it with: {command}") from refusal
-        kept = attempt.spec.checkpoint
-        if kept is None or kept.retention is Retention.DELETE:
+            kept = way_on(attempt)
+            log.say(kept)
+            raise Refusal(refusal.reason, f"{refusal}; {kept}") from refusal
+        checkpoint = attempt.spec.checkpoint
+        if checkpoint is None or checkpoint.retention is Retention.DELETE:
             shutil.rmtree(attempt.checkpoints, ignore_errors=True)
     return published
 
 
-def resume_command(place: Place) -> str:
+def _name_card(attempt: Attempt) -> None:
+    from lora_trainer import card, publish
+
+    path = attempt.place.output / saved.ADAPTER / publish.CARD
+    path.write_text(card.renamed(path.read_text(encoding="utf-8"), published_to(attempt.spec).repo), encoding="utf-8")
+
+
+def way_on(attempt: Attempt) -> str:
+    """Return where the adapter is kept and how it is published, or that it goes with the pod, as its emptyDirs do."""
+    output, checkpoint = attempt.place.output, attempt.spec.checkpoint
+    claimed = checkpoint is not None and checkpoint.volume.claim_name is not None
+    in_pod = attempt.identity.job_uid and any(output.is_relative_to(path) for path in (WORK_PATH, STATE_PATH))
+    if in_pod and not claimed:
+        return (
+            f"the adapter lies in {output}, which is lost with this pod: the next attempt trains again; with "
+            "checkpoint.volume.claimName it would publish"
+        )
+    return f"the adapter is kept in {output}, publish it with: {_resume_command(attempt.place)}"
+
+
+def _resume_command(place: Place) -> str:
     """Return the command that publishes what is saved."""
     return shlex.join(["lora-train", "--spec", str(place.spec), "--output", str(place.output), "--publish-only"])
 
@@ -143,9 +164,8 @@ def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     dataset, held_out = evaluating.held_out(spec, whole, load)
     if attempt.place.publish and world.first:
         publisher.prepare()
-    fingerprint = partial(
-        saved.fingerprint, spec, base_revision=revision, dataset_revision=whole.revision, world_size=world.size
-    )
+    contents = saved.Contents(base=revision, dataset=whole.revision, start=start.revision(adapter))
+    fingerprint = partial(saved.fingerprint, spec, contents, world_size=world.size)
     judged = fingerprint(gate=True)
     if (record := saved.find(attempt.place.output, fingerprint=judged)) is not None:
         log.say(f"trained before, {record.result.steps} steps: nothing is trained again")

@@ -19,7 +19,8 @@ from lora_trainer.spec import TrainSpec
 WEIGHTS: Final = "*.safetensors"
 FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", WEIGHTS)
 """Config, tokenizer and weights. No pickles, and no code: neither would be loaded."""
-NOT_FILES: Final = ("*/*", "consolidated*.safetensors")
+COPIES: Final = "consolidated*.safetensors"
+NOT_FILES: Final = ("*/*", COPIES)
 """Other frameworks' copies of the same weights."""
 
 
@@ -33,10 +34,10 @@ class BaseModel:
 
 
 def resolve(spec: TrainSpec, *, token: str | None, patience: Patience) -> str:
-    """Return the commit that baseModel.revision means now; of a folder, the digest of its config.json."""
+    """Return the commit that baseModel.revision means now; of a folder, a digest of what is read from it."""
     base = spec.base_model
     if base.path is not None:
-        return files.digest([_here(base.path) / "config.json"])
+        return _digest(_here(base.path))
     api = HfApi(token=token)
     info = hub.call(
         lambda: api.model_info(base.name, revision=base.revision),
@@ -68,6 +69,11 @@ def fetch(spec: TrainSpec, *, revision: str, token: str | None, patience: Patien
         denied=lambda denied: _unavailable(spec, denied),
     )
     return _complete(BaseModel(name=name, revision=revision, folder=Path(folder)), weights=weights)
+
+
+def _digest(folder: Path) -> str:
+    found = sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
+    return files.digest([path for path in found if not path.match(COPIES)], of=files.sampled)
 
 
 def _here(path: str) -> Path:

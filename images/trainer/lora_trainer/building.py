@@ -42,11 +42,15 @@ def config_class(spec: TrainSpec) -> Any:
 
 
 def check_extra_args(spec: TrainSpec) -> None:
-    """Check `training.extraArgs` against the SFTConfig or DPOConfig that is installed."""
-    if spec.training.extra_args:
+    """Check `training.extraArgs` against the SFTConfig or DPOConfig that is installed, and the trackers that are."""
+    extra = spec.training.extra_args
+    if extra:
         config = config_class(spec)
-        known = {field.name for field in fields(config)}
-        extra_args.check(spec.training.extra_args, known=known, config=config.__name__)
+        extra_args.check(extra, known={field.name for field in fields(config)}, config=config.__name__)
+    if "report_to" in extra:
+        from transformers.integrations import get_available_reporting_integrations
+
+        extra_args.check_trackers(recipe.scalar(extra["report_to"]), installed=get_available_reporting_integrations())
 
 
 def trainer(spec: TrainSpec, *, base: BaseModel, parts: Parts, accelerator: bool) -> Any:

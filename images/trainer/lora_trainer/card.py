@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import yaml
 
@@ -10,6 +11,8 @@ from lora_operator.api.training_run import Evaluation
 from lora_operator.protocol.training import GateVerdict
 from lora_trainer.lineage import Lineage
 from lora_trainer.spec import TrainSpec, published_to
+
+HEADING: Final = "# "
 
 
 def render(spec: TrainSpec, run: Lineage, *, rank: int) -> str:
@@ -37,8 +40,9 @@ def _body(spec: TrainSpec, run: Lineage, rank: int) -> str:
         "lora": spec.lora.model_dump(mode="json", by_alias=True),
         "training": spec.training.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
+    heading, served, adapter = _named(repo, base)
     sections = [
-        f"# {repo}",
+        heading,
         f"A LoRA adapter for [{base}](https://huggingface.co/{base}), trained by lora-operator.",
         "## Lineage",
         _table(
@@ -60,11 +64,26 @@ def _body(spec: TrainSpec, run: Lineage, rank: int) -> str:
         *_evaluation(spec.evaluation, run.evaluation, run.gate),
         "## Serving it",
         "With vLLM:",
-        f"```\nvllm serve {base} --enable-lora --max-lora-rank {_slot(rank)} --lora-modules adapter={repo}\n```",
+        f"```\nvllm serve {base} --enable-lora --max-lora-rank {_slot(rank)} {served}\n```",
         "With lora-operator, on a LoRAEngine of this base:",
-        f"```yaml\n{yaml.safe_dump(_adapter(repo, base), sort_keys=False)}```",
+        f"```yaml\n{adapter}\n```",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def renamed(text: str, repo: str) -> str:
+    """Return a card under the name of the repository that it is published in: the training may not have known it."""
+    base = str(yaml.safe_load(text.split("---\n")[1])["base_model"])
+    before = next(line.removeprefix(HEADING) for line in text.splitlines() if line.startswith(HEADING))
+    for old, new in zip(_named(before, base), _named(repo, base), strict=True):
+        text = text.replace(f"{old}\n", f"{new}\n", 1)
+    return text
+
+
+def _named(repo: str, base: str) -> tuple[str, str, str]:
+    """Return the parts of a card that name the repository."""
+    adapter = yaml.safe_dump(_adapter(repo, base), sort_keys=False).rstrip()
+    return f"{HEADING}{repo}", f"--lora-modules adapter={repo}", adapter
 
 
 def _passed_on(run: Lineage) -> dict[str, str]:

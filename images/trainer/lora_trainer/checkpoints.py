@@ -33,6 +33,8 @@ class Seal(Wire):
     max_steps: int
     probe: float | None = None
     """The loss on a fixed row, which a resumed training must have again."""
+    evaluated: bool = True
+    """False: saved while its evaluation was under way, which a resumed training has to do again."""
     files: dict[str, str] = Field(default_factory=dict)
     """The sha256 of every other file."""
 
@@ -65,6 +67,12 @@ def newest(root: Path) -> Checkpoint | None:
         else:
             return Checkpoint(folder=folder, seal=content)
     return None
+
+
+def of_others(root: Path) -> bool:
+    """Tell whether another recipe has checkpoints beside this one's."""
+    beside = root.parent.iterdir() if root.parent.is_dir() else iter(())
+    return any(_folders(path) for path in beside if path != root)
 
 
 def discard_later(root: Path, step: int) -> None:

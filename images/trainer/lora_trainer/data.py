@@ -122,7 +122,7 @@ def _from_hub(spec: TrainSpec, source: HubDataset, *, split: str, token: str | N
         raise Refusal(Reason.DATASET_INVALID, f"dataset.source.hub: {source.repo}: {_first_words(error)}") from error
     if spec.dataset.max_samples is not None and len(dataset) > spec.dataset.max_samples:
         dataset = dataset.select(range(spec.dataset.max_samples))
-    dataset = _shaped(dataset, spec)
+    dataset = _with_own_fields(_shaped(dataset, spec))
     return Data(dataset=dataset, revision=revision, rows=len(dataset), name=source.repo, on_hub=True)
 
 
@@ -139,6 +139,15 @@ def _shaped(dataset: Any, spec: TrainSpec) -> Any:
     if not spec.dataset.column_map and spec.dataset.format in AS_THEY_ARE:
         return dataset.remove_columns(theirs)
     return dataset.map(lambda row: shape(rename(row)), remove_columns=theirs)
+
+
+def _with_own_fields(dataset: Any) -> Any:
+    """Take empty fields out of messages and tools, if there are any: a parquet file has them for all rows alike."""
+    if not rows.conversational(dataset[0]) or all(rows.own_fields(row) == row for row in dataset):
+        return dataset
+    import datasets
+
+    return datasets.Dataset.from_list([rows.own_fields(row) for row in dataset], on_mixed_types="use_json")
 
 
 def _template_columns(spec: TrainSpec) -> tuple[str, ...]:
@@ -161,7 +170,7 @@ def check_template(data: Data, tokenizer: Any, *, spec: TrainSpec) -> None:
 
     for number, row in enumerate(data.dataset, start=1):
         try:
-            tokenizer.apply_chat_template(rows.conversation(row), tools=row.get("tools"), tokenize=False)
+            tokenizer.apply_chat_template(rows.conversation(row), tools=rows.tools(row), tokenize=False)
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             message = f"data set row {number}: the chat template of {spec.base_model.name} refuses it: {error}"
             raise Refusal(Reason.DATASET_INVALID, message) from error

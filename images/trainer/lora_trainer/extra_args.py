@@ -95,6 +95,10 @@ _PROGRAM_DECIDES: Final[Mapping[str, str]] = {
 }
 
 
+NO_TRACKERS: Final = ("none", "all", None)
+"""None at all, or whatever there is."""
+
+
 def check(extra: Mapping[str, int | str], *, known: Collection[str], config: str) -> None:
     """Refuse a key of `training.extraArgs` that is the spec's, the program's, or none of `config`'s (`known`)."""
     for key in extra:
@@ -109,3 +113,15 @@ def check(extra: Mapping[str, int | str], *, known: Collection[str], config: str
             raise Refusal(Reason.CONFIG_INVALID, f"{field}: is gone from trl and transformers; use {RENAMED[key]}")
         near = suggestion(key, sorted(known))
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: trl's {config} has no such argument{near}")
+
+
+def check_trackers(asked: object, *, installed: Collection[str]) -> None:
+    """Refuse a tracker of `report_to` whose library is not here: transformers would say so in the midst of it all."""
+    names = asked if isinstance(asked, list) else [asked]
+    missing = [str(name) for name in names if name not in {*installed, *NO_TRACKERS}]
+    if missing:
+        raise Refusal(
+            Reason.CONFIG_INVALID,
+            f"training.extraArgs.report_to: {', '.join(missing)} is not installed in the trainer's environment, which "
+            f"has {', '.join(sorted(installed)) or 'no tracker'}",
+        )

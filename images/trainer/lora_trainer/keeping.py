@@ -39,50 +39,94 @@ class Plan:
     """What this attempt goes on from."""
 
 
-def keeper(
-    plan: Plan,
-    trainer: Any,
-    *,
-    preemptions: Preemptions,
-    world: World,
-    clock: Callable[[], float] = time.monotonic,
-) -> Any:
+@dataclass(kw_only=True)
+class Keeping:
+    """What was saved so far, and what is to be saved next. Each method is called by all processes alike."""
+
+    plan: Plan
+    trainer: Any
+    preemptions: Preemptions
+    world: World
+    clock: Callable[[], float] = time.monotonic
+    stopping: bool = False
+    deferred: bool = False
+    """Due, but only after the evaluation that ends this epoch: a training that resumes there would pass over it."""
+
+    def __post_init__(self) -> None:
+        """Begin with what this attempt goes on from."""
+        resumed = self.plan.resumed
+        self.saved_at, self.saved_step = self.clock(), resumed.seal.step if resumed is not None else None
+
+    def begin(self) -> None:
+        """Hold a resumed training to its checkpoint."""
+        resumed = self.plan.resumed
+        if resumed is None:
+            return
+        if self.world.first:
+            check_probe(resumed, probe(self.trainer))
+        make_up(self.trainer, resumed)
+
+    def due(self, state: Any) -> bool:
+        """Tell, after a step, whether it is to be saved now."""
+        if self.plan.interval_seconds is None:
+            return False
+        over = self.clock() - self.saved_at >= self.plan.interval_seconds
+        over, self.stopping = agreed(self.trainer, self.world, over, self.preemptions.requested)
+        due = over or self.stopping or state.global_step >= state.max_steps
+        self.deferred = due and self.plan.by_epoch and ends_epoch(state.epoch, state.global_step, state.max_steps)
+        return due and not self.deferred
+
+    def look_up(self, state: Any) -> None:
+        """End an evaluation of this training between two of its batches, if SIGTERM came: it can take hours."""
+        if self.plan.interval_seconds is None or not self.trainer.is_in_train:
+            return
+        [self.stopping] = agreed(self.trainer, self.world, self.preemptions.requested)
+        if not self.stopping:
+            return
+        if state.global_step != self.saved_step:
+            self.trainer._save_checkpoint(self.trainer.model, None)  # noqa: SLF001 - no `control` is looked at here
+            self._seal(state, evaluated=False)
+        raise Preemption("SIGTERM")
+
+    def saved(self, state: Any) -> None:
+        """Make what was written complete, and end here if that was wanted."""
+        self._seal(state, evaluated=True)
+        if self.stopping and state.global_step < state.max_steps:
+            raise Preemption("SIGTERM")
+
+    def _seal(self, state: Any, *, evaluated: bool) -> None:
+        step = state.global_step
+        together(self.world)  # each process has written its share
+        if self.world.first:
+            content = Seal(step=step, max_steps=state.max_steps, probe=probe(self.trainer), evaluated=evaluated)
+            checkpoints.seal(self.plan.root / f"checkpoint-{step}", content)
+            checkpoints.prune(self.plan.root, keep=self.plan.keep, best=state.best_model_checkpoint)
+            log.say(f"checkpoint of step {step}")
+        together(self.world)
+        self.saved_at, self.saved_step, self.deferred = self.clock(), step, False
+
+
+def keeper(plan: Plan, trainer: Any, *, preemptions: Preemptions, world: World) -> Any:
     """Return the callback that keeps checkpoints of this trainer."""
     from transformers import TrainerCallback
 
-    class Keeper(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
-        def __init__(self) -> None:
-            self.saved_at, self.stopping, self.deferred = clock(), False, False
+    keeping = Keeping(plan=plan, trainer=trainer, preemptions=preemptions, world=world)
 
+    class Keeper(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
         def on_train_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
-            if plan.resumed is not None and world.first:
-                check_probe(plan.resumed, probe(trainer))
+            keeping.begin()
 
         def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
-            if plan.interval_seconds is None:
-                return
-            over = clock() - self.saved_at >= plan.interval_seconds
-            over, self.stopping = agreed(trainer, world, over, preemptions.requested)
-            due = over or self.stopping or state.global_step >= state.max_steps
-            # What is evaluated after the epoch would be passed over by a training that resumes there.
-            self.deferred = due and plan.by_epoch and ends_epoch(state.epoch, state.global_step, state.max_steps)
-            control.should_save |= due and not self.deferred
+            control.should_save |= keeping.due(state)
 
         def on_epoch_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
-            control.should_save |= self.deferred
+            control.should_save |= keeping.deferred
 
-        def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            together(world)  # each process has written its share
-            if world.first:
-                content = Seal(step=state.global_step, max_steps=state.max_steps, probe=probe(trainer))
-                checkpoints.seal(folder, content)
-                checkpoints.prune(plan.root, keep=plan.keep, best=state.best_model_checkpoint)
-                log.say(f"checkpoint of step {state.global_step}")
-            together(world)
-            self.saved_at, self.deferred = clock(), False
-            if self.stopping and state.global_step < state.max_steps:
-                raise Preemption("SIGTERM")
+        def on_prediction_step(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+            keeping.look_up(state)
+
+        def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+            keeping.saved(state)
 
     return Keeper()
 
@@ -104,6 +148,15 @@ def check_probe(resumed: Checkpoint, found: float) -> None:
             f"{recorded:.4f} was recorded: these are other weights; remove {resumed.folder} to train without it",
         )
     log.say(f"resumed from step {step}: the loss on its fixed row is {found:.4f}, as recorded")
+
+
+def make_up(trainer: Any, resumed: Checkpoint) -> None:
+    """Evaluate what SIGTERM kept from being evaluated; the best weights so far may be the checkpoint's own."""
+    if resumed.seal.evaluated:
+        return
+    log.say(f"the evaluation after step {resumed.seal.step} was interrupted: it is done again")
+    if trainer._determine_best_metric(trainer.evaluate(), None):  # noqa: SLF001 - what its loop does after one
+        trainer.state.best_model_checkpoint = str(resumed.folder)
 
 
 def probe(trainer: Any) -> float:

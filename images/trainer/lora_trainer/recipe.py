@@ -64,7 +64,7 @@ def arguments(spec: TrainSpec, *, output_dir: str, dtype: str, accelerator: bool
         "report_to": "none",
         "disable_tqdm": not bar,
     }
-    return found | _of_method(spec) | {key: _scalar(value) for key, value in training.extra_args.items()}
+    return found | _of_method(spec) | {key: scalar(value) for key, value in training.extra_args.items()}
 
 
 def _of_method(spec: TrainSpec) -> dict[str, Any]:
@@ -98,8 +98,11 @@ def _snake(name: str) -> str:
 _NUMBER: Final = re.compile(r"[-+]?[0-9]+([.][0-9]*)?([eE][-+]?[0-9]+)?")
 
 
-def _scalar(value: int | str) -> Any:
-    """Read a string as a YAML scalar. YAML 1.1 takes `1e-8` for a text; nobody who writes it means one."""
+def scalar(value: int | str) -> Any:
+    """Return what a value of `training.extraArgs` means: a string is read as a YAML scalar.
+
+    YAML 1.1 takes `1e-8` for a text; nobody who writes it means one.
+    """
     if isinstance(value, int):
         return value
     if _NUMBER.fullmatch(value) and not value.lstrip("-+").isdigit():

@@ -5,6 +5,7 @@ Pure: rows come in as mappings, wherever they were read; what is wrong goes out 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -44,7 +45,7 @@ def check(rows: Iterable[Row], *, data_format: DatasetFormat, columns: Sequence[
     needed = columns or COLUMNS[data_format]
     fault_of = _FAULTS[data_format]
     for number, row in enumerate(rows, start=1):
-        fault = _missing(row, needed) or _not_scalar(row, columns) or fault_of(row)
+        fault = _missing(row, needed) or _not_scalar(row, columns) or fault_of(row) or _tools_fault(row, data_format)
         if fault:
             raise Refusal(
                 Reason.DATASET_INVALID,
@@ -77,6 +78,40 @@ def conversation(row: Row) -> list[object]:
     columns = ("messages",) if "messages" in row else ("prompt", "completion", "chosen")
     parts = (row.get(column) for column in columns)
     return [message for part in parts if isinstance(part, list) for message in part]
+
+
+def own_fields(row: Row) -> dict[str, object]:
+    """Return a row whose messages and tools have their own fields alone: arrow adds those of all others, empty."""
+    return {column: _without_empty(value) for column, value in row.items()}
+
+
+def _without_empty(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _without_empty(inner) for name, inner in value.items() if inner is not None}
+    return [_without_empty(inner) for inner in value] if isinstance(value, list) else value
+
+
+def tools(row: Row) -> list[object] | None:
+    """Return a row's tools: a list, or its JSON in a string, as trl takes them."""
+    found = row.get("tools")
+    value = json.loads(found) if isinstance(found, str) else found
+    if value is not None and not isinstance(value, list):
+        raise ValueError("no list")
+    return value
+
+
+def _tools_fault(row: Row, data_format: DatasetFormat) -> str | None:
+    if "tools" not in OPTIONAL_COLUMNS[data_format] or not conversational(row):
+        return None
+    try:
+        given = tools(row) or []
+    except ValueError:
+        kind = "a string that is no JSON of a list" if isinstance(row["tools"], str) else _kind(row["tools"])
+        return f"column 'tools' is {kind}, not a list of tools"
+    for index, tool in enumerate(given):
+        if not isinstance(tool, Mapping):
+            return f"column 'tools[{index}]' is {_kind(tool)}, not an object"
+    return None
 
 
 def _missing(row: Row, needed: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -49,7 +50,16 @@ class Record(Wire):
     result: Result
 
 
-def fingerprint(spec: TrainSpec, *, base_revision: str, dataset_revision: str, world_size: int, gate: bool) -> str:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contents:
+    """What the spec's names stood for: commits, or digests of what was read."""
+
+    base: str
+    dataset: str
+    start: str | None = None
+
+
+def fingerprint(spec: TrainSpec, contents: Contents, *, world_size: int, gate: bool) -> str:
     """Return 16 hexadecimal digits that stand for what is trained; with `gate`, for what is asked of it too.
 
     A checkpoint goes on under the same recipe alone; a gate that was changed judges the same weights again.
@@ -57,7 +67,8 @@ def fingerprint(spec: TrainSpec, *, base_revision: str, dataset_revision: str, w
     recipe = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=NOT_OF_THE_RECIPE)
     if not gate and "evaluation" in recipe:
         recipe["evaluation"].pop("gate", None)
-    recipe |= {"baseRevision": base_revision, "datasetRevision": dataset_revision, "worldSize": world_size}
+    recipe |= {"baseRevision": contents.base, "datasetRevision": contents.dataset, "worldSize": world_size}
+    recipe |= {} if contents.start is None else {"startRevision": contents.start}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -115,14 +115,15 @@ def _near(where: Sequence[str | int]) -> str:
     """Return `; did you mean X?` for the field of the same model that is spelt most alike."""
     model: type[BaseModel] = TrainSpec
     for part in where[:-1]:
-        inner = _models(model).get(str(part))
+        inner = groups(model).get(str(part))
         if inner is None:
             return ""
         model = inner
     return suggestion(str(where[-1]), [field.alias or name for name, field in model.model_fields.items()])
 
 
-def _models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+def groups(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """Return the fields of a model that have fields themselves, and their models."""
     found = {}
     for name, field in model.model_fields.items():
         for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):

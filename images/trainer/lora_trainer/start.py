@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from lora_operator.adapter import CONFIG, WEIGHTS
 from lora_operator.api.lora import HubAdapter
 from lora_operator.protocol.training import Reason
-from lora_trainer import hub, log
+from lora_trainer import files, hub, log
 from lora_trainer.by_hand import TrainSpec
 from lora_trainer.hub import Denied, Patience
 from lora_trainer.result import Refusal
@@ -29,6 +29,11 @@ def fetch(spec: TrainSpec, *, token: str | None, patience: Patience) -> Path | N
     if start.hub is None:
         raise Refusal(Reason.CONFIG_INVALID, f"{FIELD}: hub must be given, or path by hand")
     return _from_hub(start.hub, token=token, patience=patience)
+
+
+def revision(folder: Path | None) -> str | None:
+    """Return the digest of the adapter that a training goes on from: its field may name a branch, or a folder."""
+    return None if folder is None else files.digest([folder / name for name in FILES])
 
 
 def _from_hub(wanted: HubAdapter, *, token: str | None, patience: Patience) -> Path:

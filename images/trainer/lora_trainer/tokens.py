@@ -64,9 +64,11 @@ def tokenizer(base: BaseModel) -> Any:
         raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message) from error
 
 
-def count_in(spec: TrainSpec, base: BaseModel, rows_of: Data) -> Tokens:
-    """Count, having made sure that the base's chat template can say every row; the log tells."""
-    words = tokenizer(base)
+def count_in(spec: TrainSpec, rows_of: Data, words: Any) -> Tokens:
+    """Count, having made sure that the base's chat template can say every row; the log tells.
+
+    `words` is the tokenizer.
+    """
     data.check_template(rows_of, words, spec=spec)
     found = check(spec, rows_of, words)
     log.say(f"data set: {found}")
@@ -171,7 +173,7 @@ def _marked(spec: TrainSpec, words: Any, row: Row, template: str | None, *, numb
 
 def _said(words: Any, messages: list[object], row: Row, template: str | None, **more: Any) -> dict[str, list[int]]:
     said = words.apply_chat_template(
-        messages, tokenize=True, return_dict=True, chat_template=template, tools=row.get("tools"), **more
+        messages, tokenize=True, return_dict=True, chat_template=template, tools=rows.tools(row), **more
     )
     return {name: list(said[name]) for name in ("input_ids", "assistant_masks") if name in said}
 

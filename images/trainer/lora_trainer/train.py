@@ -75,8 +75,9 @@ def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Train
 
 def _run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Trained:
     resumed = _newest(spec, where)
-    counted = tokens.count_in(spec, base, dataset)
-    trainer = _trainer(spec, base=base, dataset=dataset, where=where)
+    tokenizer = tokens.tokenizer(base)  # once: a large vocabulary takes seconds
+    counted = tokens.count_in(spec, dataset, tokenizer)
+    trainer = _trainer(spec, base=base, dataset=dataset, tokenizer=tokenizer, where=where)
     _agree(where.world)
     _make_way(spec, where, resumed)
     initial = building.keep_initial(spec, trainer.model, where.output) if where.world.first else None
@@ -112,6 +113,8 @@ def _newest(spec: TrainSpec, where: Run) -> Checkpoint | None:
     found = checkpoints.newest(where.checkpoints)
     if found is not None:
         log.say(f"going on from the checkpoint of step {found.seal.step} of {found.seal.max_steps}")
+    elif checkpoints.of_others(where.checkpoints):
+        log.say(f"beginning anew: the checkpoints in {where.checkpoints.parent} are of another recipe, base or data")
     return found
 
 
@@ -148,6 +151,7 @@ def _take_over(trainer: Any, spec: TrainSpec, resumed: Checkpoint, *, first: boo
     state = TrainerState.load_from_json(str(resumed.folder / TRAINER_STATE_NAME))
     state.is_world_process_zero = first  # it was saved by the one that is
     trainer.state = state
+    keeping.make_up(trainer, resumed)
     if _keeps_best(spec) and state.best_model_checkpoint:
         _load_weights(trainer.model, resumed.folder.with_name(Path(state.best_model_checkpoint).name))
     return state
@@ -171,11 +175,10 @@ def _agree(world: World) -> None:
     ranks.agree(world, initialised=initialised, size=torch.distributed.get_world_size() if initialised else 1)
 
 
-def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Any:
+def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, tokenizer: Any, where: Run) -> Any:
     import torch
     from transformers.trainer_callback import PrinterCallback
 
-    tokenizer = tokens.tokenizer(base)
     accelerator = torch.cuda.is_available()
     dtype = dtype_of(spec, accelerator=accelerator)
     arguments = recipe.arguments(
@@ -192,7 +195,6 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> 
     field = "training.extraArgs" if spec.training.extra_args else "training"
     try:
         args = building.config_class(spec)(**(arguments | evaluating.arguments(spec)))
-        _check_trackers(args.report_to)
         field = "training, lora and dataset"  # what the libraries say of parts that don't fit together
         parts = building.Parts(
             args=args, tokenizer=tokenizer, rows=dataset.dataset, held_out=where.held_out, start=where.start
@@ -202,15 +204,6 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> 
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: {error}") from error
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, where the last line is the result
     return trainer
-
-
-def _check_trackers(asked: Sequence[str]) -> None:
-    """Name a tracker that is not installed: transformers would say so with an error of any other kind."""
-    from transformers.integrations import get_available_reporting_integrations
-
-    missing = sorted(set(asked) - set(get_available_reporting_integrations()))
-    if missing:
-        raise ValueError(f"report_to: {', '.join(missing)} is not installed in the trainer's environment")
 
 
 def _watch(trainer: Any, spec: TrainSpec, *, where: Run, resumed: Checkpoint | None) -> None:

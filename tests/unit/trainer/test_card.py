@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import yaml
 
 from lora_trainer import card
@@ -9,13 +10,13 @@ from lora_trainer.lineage import Lineage
 from lora_trainer.spec import TrainSpec
 
 
-def render(*, on_hub: bool, job_uid: str = "") -> str:
+def render(*, on_hub: bool, job_uid: str = "", repo: str | None = "acme/adapter") -> str:
     wanted = TrainSpec.model_validate(
         {
             "baseModel": {"name": "acme/tiny"},
             "dataset": {"source": {"hub": {"repo": "acme/talk"}}, "format": "Messages"},
             "lora": {"r": 20},
-            "output": {"hub": {"repo": "acme/adapter"}},
+            "output": {} if repo is None else {"hub": {"repo": repo}},
         }
     )
     lineage = Lineage(
@@ -61,3 +62,10 @@ def test_revisions_recipe_metrics_and_job_are_told() -> None:
 
 def test_the_command_to_serve_has_a_rank_that_vllm_takes() -> None:
     assert "--max-lora-rank 32 --lora-modules adapter=acme/adapter" in render(on_hub=True)
+
+
+@pytest.mark.parametrize("before", ["acme/adapter", None])
+def test_a_card_takes_the_name_that_the_adapter_is_published_under(before: str | None) -> None:
+    told = card.renamed(render(on_hub=True, repo=before), "other/Named_Since")
+    assert told == render(on_hub=True, repo="other/Named_Since")
+    assert card.renamed(told, "other/Named_Since") == told

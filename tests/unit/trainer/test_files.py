@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,25 @@ def test_a_wrong_key_is_a_fault_of_the_spec(name: str, sentence: str, tmp_path: 
         files.read(tmp_path / name, field="key")
     assert refused.value.reason is Reason.CONFIG_INVALID
     assert str(refused.value).startswith(sentence)
+
+
+def test_a_large_file_is_digested_by_its_size_its_ends_and_blocks_between(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    size = 2 * files.SAMPLES * files.BLOCK
+    with path.open("wb") as file:
+        file.truncate(size)
+    seen = {files.sampled(path)}
+    for place in (0, size - 1, (size - files.BLOCK) * 31 // (files.SAMPLES - 1) + 5):
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(b"x")
+        seen.add(files.sampled(path))
+    with path.open("ab") as file:
+        file.write(b"x")
+    seen.add(files.sampled(path))
+    assert len(seen) == 5
+
+
+def test_a_small_file_is_digested_in_full(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert files.sampled(tmp_path / "config.json") == hashlib.sha256(b"{}").hexdigest()

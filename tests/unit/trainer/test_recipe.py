@@ -58,6 +58,20 @@ def test_dtype_and_device_are_explicit(accelerator: bool, dtype: str, bf16: bool
     assert (found["bf16"], found["use_cpu"]) == (bf16, not accelerator)
 
 
+@pytest.mark.parametrize("asked", ["tensorboard", ["tensorboard", "mlflow"], "none", "all", None])
+def test_trackers_that_are_installed_may_be_asked_for(asked: object) -> None:
+    extra_args.check_trackers(asked, installed=["mlflow", "tensorboard"])
+
+
+@pytest.mark.parametrize("asked", ["wandb", ["tensorboard", "wandb"]])
+def test_a_tracker_that_is_not_installed_is_named_with_its_field(asked: object) -> None:
+    with pytest.raises(Refusal) as refused:
+        extra_args.check_trackers(asked, installed=["tensorboard"])
+    assert str(refused.value) == (
+        "training.extraArgs.report_to: wandb is not installed in the trainer's environment, which has tensorboard"
+    )
+
+
 def test_extra_args_are_read_as_yaml_scalars() -> None:
     extra = {
         "adam_epsilon": "1e-8",

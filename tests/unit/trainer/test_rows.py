@@ -28,6 +28,8 @@ CALL = {"role": "assistant", "content": None, "tool_calls": [{"type": "function"
         (M, {"messages": [USER, CALL, {"role": "tool", "content": "42"}, ASSISTANT], "tools": []}),
         (P, {"prompt": "a", "completion": "b"}),
         (P, {"prompt": [USER], "completion": [ASSISTANT]}),
+        (M, {"messages": [USER, ASSISTANT], "tools": '[{"type": "function"}]'}),
+        (P, {"prompt": "a", "completion": "b", "tools": "hammer"}),
         (T, {"text": "once upon a time", "other": 7}),
     ],
 )
@@ -44,6 +46,10 @@ def test_a_row_of_its_format_is_taken(data_format: DatasetFormat, row: Mapping[s
         (M, {"messages": [{"role": "bot", "content": ""}]}, "column 'messages[0]' has role 'bot', which is none of"),
         (M, {"messages": [{"content": "x"}]}, "column 'messages[0]' has role missing"),
         (M, {"messages": [{"role": "user", "content": 1}]}, "column 'messages[0]' has content that is a number"),
+        (M, {"messages": [USER, ASSISTANT], "tools": "get_weather"}, "column 'tools' is a string that is no JSON of a"),
+        (M, {"messages": [USER, ASSISTANT], "tools": "{}"}, "column 'tools' is a string that is no JSON of a list"),
+        (M, {"messages": [USER, ASSISTANT], "tools": {}}, "column 'tools' is an object, not a list of tools"),
+        (M, {"messages": [USER, ASSISTANT], "tools": ["f"]}, "column 'tools[0]' is a string, not an object"),
         (M, {"text": "x"}, "no column 'messages', its columns are text"),
         (P, {"prompt": "a", "completion": " "}, "column 'completion' is an empty string"),
         (P, {"prompt": "a", "completion": 3.5}, "column 'completion' is a number, not a string"),
@@ -73,6 +79,19 @@ def test_a_column_that_the_whole_data_set_lacks_is_told_before_any_row() -> None
 
 def test_a_conversation_is_prompt_and_completion_in_order() -> None:
     assert rows.conversation({"prompt": [USER], "completion": [ASSISTANT]}) == [USER, ASSISTANT]
+
+
+def test_tools_may_be_json_in_a_string_as_trl_has_it() -> None:
+    assert rows.tools({"tools": '[{"type": "function"}]'}) == [{"type": "function"}]
+    assert rows.tools({"tools": [{"type": "function"}]}) == [{"type": "function"}]
+    assert rows.tools({}) is None
+
+
+def test_a_row_is_freed_of_the_fields_that_other_rows_have() -> None:
+    call = {"function": {"name": "f", "arguments": {"city": "Bern", "day": None}}}
+    row = {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}], "tools": None}
+    own = {"function": {"name": "f", "arguments": {"city": "Bern"}}}
+    assert rows.own_fields(row) == {"messages": [{"role": "assistant", "tool_calls": [own]}], "tools": None}
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=name) for name, fault in DATASET_FAULTS.items()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lora_operator.adapter import open_directory
 from lora_operator.protocol.training import Artifact, Reason, Result
 from lora_trainer import saved
 from lora_trainer.result import Refusal
-from lora_trainer.saved import Record
+from lora_trainer.saved import Contents, Record
 from lora_trainer.spec import TrainSpec
 from support import adapters
 
@@ -24,14 +25,11 @@ SPEC: dict[str, Any] = {
 }
 
 
-def mark(*, gate: bool = False, world_size: int = 1, revision: str = "d" * 40, **fields: Any) -> str:
-    return saved.fingerprint(
-        TrainSpec.model_validate(SPEC | fields),
-        base_revision="b" * 40,
-        dataset_revision=revision,
-        world_size=world_size,
-        gate=gate,
-    )
+CONTENTS = Contents(base="b" * 40, dataset="d" * 40)
+
+
+def mark(*, gate: bool = False, world_size: int = 1, contents: Contents = CONTENTS, **fields: Any) -> str:
+    return saved.fingerprint(TrainSpec.model_validate(SPEC | fields), contents, world_size=world_size, gate=gate)
 
 
 def kept(output: Path) -> Record:
@@ -55,7 +53,9 @@ def kept(output: Path) -> Record:
         {"baseModel": {"name": "acme/tiny", "dtype": "BFloat16"}},
         {"evaluation": {"fraction": "0.2"}},
         {"world_size": 2},
-        {"revision": "e" * 40},
+        {"contents": replace(CONTENTS, base="e" * 40)},
+        {"contents": replace(CONTENTS, dataset="e" * 40)},
+        {"contents": replace(CONTENTS, start="sha256:e")},
     ],
     ids=str,
 )
