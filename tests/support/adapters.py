@@ -54,10 +54,18 @@ class BaseShape:
             "tie_word_embeddings": self.tied,
         }
 
+    @property
+    def linear(self) -> tuple[str, ...]:
+        """The projections of a layer; Phi-3 has those side by side that read the same."""
+        if self.model_type == "phi3":
+            return ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+        return ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Return name and shape of every tensor of the base's checkpoint."""
-        names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-        shapes = {f"{self.module(layer, name)}.weight": self.of(name) for layer in range(self.layers) for name in names}
+        shapes = {
+            f"{self.module(layer, name)}.weight": self.of(name) for layer in range(self.layers) for name in self.linear
+        }
         norms = {f"model.layers.{layer}.input_layernorm.weight": (self.hidden,) for layer in range(self.layers)}
         ends = {"model.embed_tokens.weight": self.of("embed_tokens"), "model.norm.weight": (self.hidden,)}
         head = {} if self.tied else {"lm_head.weight": self.of("lm_head")}
@@ -70,9 +78,11 @@ class BaseShape:
             "q_proj": (attention, self.hidden),
             "k_proj": (kv, self.hidden),
             "v_proj": (kv, self.hidden),
+            "qkv_proj": (attention + 2 * kv, self.hidden),
             "o_proj": (self.hidden, attention),
             "gate_proj": (self.inner, self.hidden),
             "up_proj": (self.inner, self.hidden),
+            "gate_up_proj": (2 * self.inner, self.hidden),
             "down_proj": (self.hidden, self.inner),
             "embed_tokens": (self.vocabulary, self.hidden),
             "lm_head": (self.vocabulary, self.hidden),
@@ -85,6 +95,8 @@ class BaseShape:
 
 
 TINY_LLAMA = BaseShape()
+TINY_QWEN2 = BaseShape(model_type="qwen2")
+TINY_PHI3 = BaseShape(model_type="phi3")
 TensorData = tuple[str, tuple[int, ...], bytes]
 
 

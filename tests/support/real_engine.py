@@ -108,12 +108,20 @@ class RealEngine:
             return False
 
 
-def prepare(folder: Path, *, flags: tuple[str, ...] = (), environment: Mapping[str, str] | None = None) -> RealEngine:
-    """Return a vLLM that is not started yet."""
+def prepare(
+    folder: Path,
+    *,
+    flags: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    model: Path | None = None,
+) -> RealEngine:
+    """Return a vLLM that is not started yet; over the tiny model unless another is given."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    return RealEngine(folder=folder, port=port, flags=flags, environment=environment or {})
+    return RealEngine(
+        folder=folder, port=port, flags=flags, environment=environment or {}, model=model or cached.ensure()
+    )
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ def parse_config(data: bytes, findings: Findings) -> LoraConfig | None:
         layers_pattern=reader.layers_pattern(),
         rank_pattern=reader.rank_pattern(),
         alpha_pattern=reader.alpha_pattern(),
-        base_model=reader.text("base_model_name_or_path"),
+        base_model=reader.base_model(),
         raw=raw,
     )
     reader.check_dropout()
@@ -155,16 +155,16 @@ class _Reader:
 
     def flag(self, name: str) -> bool:
         value = self._raw.get(name)
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        self._refuse(name, value, "true or false")
-        return False
+        if value is not None and not isinstance(value, bool):
+            self._warn(name, value, 'true or false (PEFT and vLLM take any text for true, "no" as well)')
+        return bool(value)
 
-    def text(self, name: str) -> str | None:
-        value = self._raw.get(name)
+    def base_model(self) -> str | None:
+        """Nobody who serves reads it: one that is no text names no base."""
+        value = self._raw.get("base_model_name_or_path")
         if value is None or isinstance(value, str):
             return value
-        self._refuse(name, value, "a text")
+        self._warn("base_model_name_or_path", value, "a text")
         return None
 
     def names_or_regex(self, name: str, *, required: bool = False) -> tuple[str, ...] | str:
@@ -244,6 +244,12 @@ class _Reader:
         self.failed = True
         found = "missing" if value is None and where not in self._raw else value
         _malformed(self._findings, where, found, expected)
+
+    def _warn(self, where: str, value: object, expected: str) -> None:
+        """Report what is not as it should be, and means the same to PEFT and vLLM."""
+        self._findings.warning(
+            Code.MALFORMED_CONFIG, where, found=value, expected=expected, fix=f"correct it in {CONFIG}"
+        )
 
 
 def _is_texts(value: object) -> TypeGuard[list[str]]:

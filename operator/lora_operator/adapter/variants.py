@@ -33,6 +33,7 @@ _UNSUPPORTED = {
 _SUB_CONFIGS = frozenset({"use_bdlora", "arrow_config", "kasa_config", "monteclora_config", "velora_config"})
 _HARMLESS_SUB_CONFIGS = ("eva_config", "corda_config", "lora_ga_config")
 
+_CLASSIFIERS = ("classifier", "score")
 _OTHER_TASKS = {"SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"}
 
 _READ_ELSEWHERE = {
@@ -105,14 +106,22 @@ def _check_kind(raw: dict[str, object], findings: Findings) -> None:
                 expected=expected,
                 fix="train without bias, or merge it into the base",
             )
-    if raw.get("modules_to_save"):
-        findings.error(
-            Code.MODULES_TO_SAVE_NOT_SUPPORTED,
-            "modules_to_save",
-            found=raw["modules_to_save"],
-            expected="not set (vLLM serves no whole modules beside a base)",
-            fix=_MERGE,
-        )
+    _check_modules_to_save(raw.get("modules_to_save"), findings)
+
+
+def _check_modules_to_save(modules: object, findings: Findings) -> None:
+    if not modules:
+        return
+    # A base that generates text has no classifier: PEFT and vLLM find none to replace. Its tensors would be refused.
+    of_classifier = isinstance(modules, list) and all(name in _CLASSIFIERS for name in modules)
+    report = findings.warning if of_classifier else findings.error
+    report(
+        Code.MODULES_TO_SAVE_NOT_SUPPORTED,
+        "modules_to_save",
+        found=modules,
+        expected="not set (vLLM serves no whole modules beside a base)",
+        fix="make sure that it generates text" if of_classifier else _MERGE,
+    )
 
 
 def _check_task(task: object, findings: Findings) -> None:

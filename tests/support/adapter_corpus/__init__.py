@@ -17,8 +17,9 @@ from support.adapter_corpus.case import CPU, Case
 from support.adapter_corpus.good_adapters import GOOD_ADAPTERS
 from support.adapter_corpus.hostile_configs import HOSTILE_CONFIGS
 from support.adapter_corpus.hostile_headers import HOSTILE_HEADERS
+from support.adapter_corpus.other_bases import OTHER_BAD, OTHER_GOOD
 
-GOOD: tuple[Case, ...] = GOOD_ADAPTERS
+GOOD: tuple[Case, ...] = (*GOOD_ADAPTERS, *OTHER_GOOD)
 BAD: tuple[Case, ...] = (
     *BAD_CONFIGS,
     *BAD_TENSORS,
@@ -26,6 +27,7 @@ BAD: tuple[Case, ...] = (
     *BAD_VALUES,
     *HOSTILE_CONFIGS,
     *HOSTILE_HEADERS,
+    *OTHER_BAD,
 )
 CASES: tuple[Case, ...] = (*GOOD, *BAD)
 

@@ -33,6 +33,7 @@ _PLAIN = (
 
 _SCALING = (
     good("rsLoRA", with_config(use_rslora=True)),
+    good("use_rslora a text, which is true", with_config(use_rslora="no"), Code.MALFORMED_CONFIG),
     good("negative alpha", with_config(lora_alpha=-16)),
     good("alpha that is no whole number", with_config(lora_alpha=12.5)),
     good("alpha zero", with_config(lora_alpha=0)),
@@ -130,6 +131,9 @@ _HARMLESS = (
     good("fields with empty values", with_config(arrow_config=None, from_the_future=False)),
     good("lora_bias null", with_config(lora_bias=None)),
     good("modules_to_save empty", with_config(modules_to_save=[])),
+    good("modules_to_save of a classifier that the base lacks", with_config(modules_to_save=["classifier", "score"]),
+         Code.MODULES_TO_SAVE_NOT_SUPPORTED),
+    good("the base's name a number", with_config(base_model_name_or_path=7), Code.MALFORMED_CONFIG),
     good("a pickle beside it", lambda: make_adapter().with_file("adapter_model.bin", b"\x80\x02.")),
     good(
         "other files beside it",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from support import real_engine
-from support.adapters import make_adapter
+from support.adapters import BaseShape, make_adapter
 from support.judge.rulings import Outcome, Spoken, equal
 from support.real_engine import RealEngine
 
@@ -40,13 +40,15 @@ class Bench:
     """A real engine with a good adapter in it beside the one that is tried; *is_sound* while nobody was harmed."""
 
     engine: RealEngine
+    base: BaseShape
     is_sound: bool = True
     _expected: dict[str, tuple[Spoken, ...]] = field(default_factory=dict)
     _count: int = 0
 
     def settle(self, folder: Path) -> None:
         """Load the neighbour, and note what it and the base answer while all is well."""
-        strong = make_adapter(seed=7, targets=("q_proj", "v_proj", "o_proj", "down_proj"), config={"lora_alpha": 128})
+        targets = tuple(name for name in self.base.linear if name[0] in "qvod")
+        strong = make_adapter(base=self.base, seed=7, targets=targets, config={"lora_alpha": 128})
         refused = self._load(NEIGHBOUR, strong.write(folder / NEIGHBOUR))
         if refused is not None:
             raise RuntimeError(f"the neighbour was refused: {refused}")
@@ -122,14 +124,14 @@ class Engines:
         self.starts = 0
 
     @contextmanager
-    def fresh(self, *, more: bool = False) -> Iterator[Bench]:
-        """Run a new engine while the context is open; *more* if another is wanted after it."""
-        engine, self._spare = self._spare or self._launch(), None
+    def fresh(self, base: BaseShape, model: Path, *, more: bool = False) -> Iterator[Bench]:
+        """Run a new engine over *base* while the context is open; *more* if another like it is wanted after it."""
+        engine, self._spare = self._spare or self._launch(model), None
         try:
             engine.wait()
             if more:
-                self._spare = self._launch()
-            bench = Bench(engine=engine)
+                self._spare = self._launch(model)
+            bench = Bench(engine=engine, base=base)
             bench.settle(engine.folder)
             yield bench
         finally:
@@ -141,10 +143,10 @@ class Engines:
             self._spare.kill()
             self._spare = None
 
-    def _launch(self) -> RealEngine:
+    def _launch(self, model: Path) -> RealEngine:
         self.starts += 1
         folder = self._folder / f"engine-{self.starts}"
         folder.mkdir(parents=True)
-        engine = real_engine.prepare(folder, flags=FLAGS, environment=ENVIRONMENT)
+        engine = real_engine.prepare(folder, flags=FLAGS, environment=ENVIRONMENT, model=model)
         engine.launch()
         return engine

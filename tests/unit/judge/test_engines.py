@@ -46,10 +46,10 @@ def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(real_engine, "prepare", lambda folder, **_: FakeEngine(folder=folder, log=log))
     monkeypatch.setattr(engine_side.Bench, "settle", lambda *_: None)
     monkeypatch.setattr(engine_side.Bench, "try_adapter", asked)
-    monkeypatch.setattr(court.cached, "ensure", lambda: tmp_path)
+    monkeypatch.setattr(court.bases, "make", lambda *_: tmp_path)
     monkeypatch.setattr(court, "base_from_directory", lambda _: None)
     monkeypatch.setattr(
-        Court, "_ask_peft", lambda self, adapters: self._peft.update(dict.fromkeys(adapters, Outcome()))
+        Court, "_ask_peft", lambda self, _, adapters: self._peft.update(dict.fromkeys(adapters, Outcome()))
     )
     return log
 
@@ -66,6 +66,16 @@ def test_a_poisonous_case_has_an_engine_of_its_own_that_started_before(log: list
         *("wait 3", "ask 3", "kill 3"),
     ]
     assert hearing.engine_starts == 3
+
+
+def test_each_base_has_an_engine(log: list[str], tmp_path: Path) -> None:
+    hearing = Court(tmp_path / "court")
+    cases = [BY_NAME[name] for name in ("two targets", "Phi-3: projections apart", "Phi-3: embed_tokens", "1e30")]
+    hearing.hear_peft(cases)
+    # The first two are the same files: what is known of one on its base says nothing of the other.
+    assert len({hearing.hear(case).content for case in cases}) == 4
+    hearing.close()
+    assert [entry for entry in log if entry.startswith("ask")] == ["ask 1", "ask 2", "ask 2", "ask 3"]
 
 
 def test_an_engine_that_waits_for_its_turn_does_not_outlive_the_court(log: list[str], tmp_path: Path) -> None:
