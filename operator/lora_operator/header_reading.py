@@ -25,7 +25,7 @@ ReadSpan = Callable[[str, int, int], Awaitable[bytes]]
 """Reads the bytes [start, stop) of a file, or fewer where it ends."""
 
 _SHARDS_LIMIT: Final = 512
-_BYTES_LIMIT: Final = 64 << 20
+BYTES_LIMIT: Final = 64 << 20
 """For all of a base's headers: six times those of the largest models that there are."""
 _AT_ONCE: Final = 8
 
@@ -42,19 +42,21 @@ async def read_start(read: ReadSpan, name: str, *, size: int) -> bytes:
     return data
 
 
-async def read_shapes(read: ReadSpan, sizes: Mapping[str, int], config: Mapping[str, object] | None) -> Base | None:
+async def read_shapes(
+    read: ReadSpan, sizes: Mapping[str, int], config: Mapping[str, object] | None, *, limit: int = BYTES_LIMIT
+) -> Base | None:
     """Return a base's shapes by the headers of all of its shards, else by its config; *sizes* are its files'."""
-    headers = await _read_headers(read, {name: sizes[name] for name in base_weights_files(sizes)})
+    headers = await _read_headers(read, {name: sizes[name] for name in base_weights_files(sizes)}, limit)
     # In a thread: the headers of a large mixture of experts are megabytes of JSON.
     exact = await asyncio.to_thread(base_from_headers, headers, config) if headers else None
     return exact or (base_from_config(config) if config is not None else None)
 
 
-async def _read_headers(read: ReadSpan, shards: Mapping[str, int]) -> list[Header]:
+async def _read_headers(read: ReadSpan, shards: Mapping[str, int], limit: int) -> list[Header]:
     """Read every shard's header; none where one of them is no safetensors file, or there is too much to ask for."""
     if len(shards) > _SHARDS_LIMIT:
         return []
-    turn, bounded = asyncio.Semaphore(_AT_ONCE), _bounded(read)
+    turn, bounded = asyncio.Semaphore(_AT_ONCE), _bounded(read, limit)
 
     async def header(name: str, size: int) -> Header:
         async with turn:
@@ -74,9 +76,8 @@ class _TooMuchError(Exception):
     """More would be read than is allowed."""
 
 
-def _bounded(read: ReadSpan) -> ReadSpan:
+def _bounded(read: ReadSpan, left: int) -> ReadSpan:
     """Return what reads no more than so many bytes in all."""
-    left = _BYTES_LIMIT
 
     async def bounded(name: str, start: int, stop: int) -> bytes:
         nonlocal left

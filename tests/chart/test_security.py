@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.chart import NAMESPACE, RELEASE, Helm, Object, Values, of_kind
+from lora_operator.settings import Settings
+from support.chart import NAMESPACE, RELEASE, Helm, Object, Values, of_kind, operator_env
 
 PERMITTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected"}
 TOKEN_REVIEWS = [{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]
@@ -85,5 +86,20 @@ def test_every_binding_binds_a_role_of_the_chart_to_an_account_of_the_chart(helm
 
 def test_without_rbac_somebody_else_grants(helm: Helm) -> None:
     objects = helm.render({"rbac": {"create": False, "aggregateClusterRoles": False}})
-    granted = of_kind(objects, "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
-    assert {obj["metadata"]["annotations"]["helm.sh/hook"] for obj in granted} == {"pre-delete"}
+    assert of_kind(objects, "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding") == []
+    accounts = {account["metadata"]["name"] for account in of_kind(objects, "ServiceAccount")}
+    assert accounts == {RELEASE, f"{RELEASE}-uninstall"}, "whom to grant it to"
+
+
+def test_without_progress_no_port_is_open_and_no_token_is_looked_at(helm: Helm) -> None:
+    values = {"progress": {"enabled": False}, "rbac": {"aggregateClusterRoles": False}}
+    objects = helm.render(values)
+    (service,) = of_kind(objects, "Service")
+    (deployment,) = of_kind(objects, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert [port["name"] for port in service["spec"]["ports"]] == ["metrics"]
+    assert [port["name"] for port in container["ports"]] == ["metrics"]
+    assert Settings.from_environment(operator_env(objects)).progress_url == ""
+    roles = of_kind(objects, "Role", "ClusterRole")
+    assert TOKEN_REVIEWS not in [role["rules"] for role in roles]
+    assert f"{RELEASE}-own" not in {role["metadata"]["name"] for role in roles}

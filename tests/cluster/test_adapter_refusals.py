@@ -253,6 +253,23 @@ def test_a_namespace_that_the_engine_does_not_allow_is_refused(site: ServingSite
     assert site.manifest() == manifest
 
 
+def test_a_namespace_that_is_shut_out_again_has_its_adapters_unloaded(site: ServingSite, operator: Operator) -> None:
+    outside = Site.made(site.plane, f"{NAMESPACE}-guest")
+    loaded = site.pods.pods[0].engine.adapters
+    site.apply(engine(allowedNamespaces={"from": "All"}))
+    outside.apply(adapter("guest", repo="acme/good", engineRef={"name": "llama", "namespace": NAMESPACE}))
+    outside.until("loraadapter", "guest", "Ready", status="True")
+    assert [name for name in loaded if name.startswith(f"{outside.namespace}.guest.")]
+
+    site.apply(engine(allowedNamespaces={"from": "Same"}))
+
+    assert_refused(outside, "guest", "Stalled", "NamespaceNotAllowed", ("spec.allowedNamespaces",))
+    eventually(lambda: not [name for name in loaded if name.startswith(outside.namespace)], "the guest to be unloaded")
+    assert site.engine_name("good") in loaded, "nobody else's adapter goes"
+    site.apply(engine(allowedNamespaces={"from": "All"}))
+    outside.until("loraadapter", "guest", "Ready", status="True")
+
+
 @pytest.mark.parametrize(
     ("name", "command", "words"),
     [

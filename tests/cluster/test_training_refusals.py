@@ -9,6 +9,7 @@ import pytest
 
 from hubserver import Hub, RepoKey
 from localcluster import ControlPlane
+from lora_operator.protocol.training import Reason, Result
 from support.job_actor import OUT_OF_MEMORY, Ending
 from support.operating import Operator, eventually
 from support.trainer_results import DATASET_FAULTS
@@ -183,6 +184,19 @@ def test_a_trainer_that_was_killed_otherwise_is_tried_again(trainings: Trainings
     trainings.actor.run(trainings.pod("killed", attempt=2))
 
     trainings.until("killed", "Training")
+
+
+def test_a_training_that_the_cluster_takes_back_too_often_ends(trainings: Trainings) -> None:
+    trainings.apply(trainings.job("contested", maxPreemptions=0))
+    pod = trainings.pod("contested")
+    kept = Result(reason=Reason.PREEMPTED, message="SIGTERM at step 41", checkpoint_step=40)
+    trainings.actor.end(pod, Ending(75, kept.model_dump_json(by_alias=True, exclude_none=True)))
+
+    failed = trainings.until("contested", "PreemptedTooOften")
+
+    status = failed["status"]
+    assert (status["preemptions"], status["checkpointStep"]) == (1, 40)
+    assert status["preemptedPods"] == [pod["metadata"]["name"]]
 
 
 def test_an_image_that_can_not_be_pulled_is_told_while_it_lasts(trainings: Trainings) -> None:

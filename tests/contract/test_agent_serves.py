@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import hubserver
+from lora_agent import apply
 from lora_operator.protocol.door import State
 from lora_operator.protocol.manifest import Entry
 from support import agents, fake_engine
@@ -125,6 +126,34 @@ async def test_files_outlive_the_unload_by_the_time_that_a_late_request_needs(wo
         assert agents.of(await pod.report(), entry.engine_name) is not None
         await pod.gone(entry.engine_name)
         assert not path.exists()
+
+
+async def test_files_stay_where_nothing_tells_that_no_request_needs_them_until_the_engine_restarts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apply, "BLIND_GRACE_SECONDS", 0.0)
+    entry = world.entry()
+    async with world.pod().run() as pod:
+        await pod.push(entry)
+        await pod.reaches(entry.engine_name, State.LOADED)
+        path = pod.volume / entry.digest.removeprefix("sha256:")
+        world.engine.fault("/metrics", status=404, times=-1)
+        await pod.push()
+        await pod.gone(entry.engine_name)
+        assert not world.engine.adapters
+        assert path.is_dir(), "a request of before the unload may still read them"
+
+        await pod.push(entry)
+        await pod.reaches(entry.engine_name, State.LOADED)
+        await pod.push()
+        await pod.gone(entry.engine_name)
+        assert path.is_dir()
+
+        await world.engine.stop()
+        world.engine.fault("/metrics", status=404, times=-1)
+        await pod.until(lambda report: not report.engine.healthy)
+        await world.engine.start()
+        await pod.until(lambda _: not path.exists())
 
 
 async def test_a_new_version_is_loaded_beside_the_old(world: World) -> None:

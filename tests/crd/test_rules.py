@@ -279,6 +279,7 @@ RULES = [
         "activeDeadlineSeconds",
         id="job: deadline",
     ),
+    pytest.param(JOB, {"spec.maxPreemptions": 0}, {"spec.maxPreemptions": -1}, "maxPreemptions", id="job: preemptions"),
     pytest.param(
         JOB,
         {"spec.serviceAccountName": "trainer", "spec.priorityClassName": "batch", "spec.suspend": True},

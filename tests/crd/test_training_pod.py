@@ -33,7 +33,7 @@ def test_the_apiserver_takes_the_job(api: ApiServer, way: str) -> None:
     pins = Pins(base_revision="a" * 40, dataset_revision="b" * 40)
     config_map = frozen(job, None, pins, settings=SETTINGS, progress_ca="the authority")
     api.create(config_map, dry_run=True)
-    made = api.create(timed(config_map["data"]["job.json"], job), dry_run=True)
+    made = api.create(timed(config_map["data"]["job.json"], {"suspend": False}), dry_run=True)
     template = made["spec"]["template"]["spec"]
     grace = job.spec.checkpoint.grace_period_seconds if job.spec.checkpoint is not None else 45
     assert template["terminationGracePeriodSeconds"] == grace

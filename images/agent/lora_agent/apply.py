@@ -33,7 +33,8 @@ from lora_operator.protocol.manifest import Entry
 
 _log = logging.getLogger(__name__)
 BLIND_GRACE_SECONDS: Final = 60.0
-"""How long files outlive their unload where the engine doesn't tell whether requests still run on them."""
+"""After so long, an unloaded adapter counts as gone where the engine doesn't tell whether requests still run on it. Its
+files stay until the engine restarts: a request has no longest time."""
 _AUTHORISATION: Final = frozenset({"HubUnauthorized", "RepositoryNotFound", "TokenMalformed"})
 
 
@@ -66,6 +67,14 @@ class Work:
                 del self.setbacks[name]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unlisted:
+    """Since when a name is not listed, and by which engine: one that started later answers no request of before."""
+
+    since: float
+    engine: float | None
+
+
 class Carrier:
     """Does things, for one engine."""
 
@@ -86,12 +95,17 @@ class Carrier:
         self._secret = secret
         self._disk = fetcher.disk
         self._wake = wake
-        self._unlisted_since: dict[str, float] = {}
+        self._unlisted: dict[str, _Unlisted] = {}
+        self.lingering: frozenset[str] = frozenset()
+        """Names that are gone but for their files, which a request may still need."""
+        self._blind_until = 0.0
         self._base_task: asyncio.Task[None] | None = None
         self._base_setback: Setback | None = None
 
     async def carry_out(self, actions: Iterable[Action], wanted: dict[str, Entry]) -> None:
         """Do all of it, in order; stops where the engine stops answering."""
+        self._unlisted = {name: it for name, it in self._unlisted.items() if name not in wanted}
+        self.lingering -= wanted.keys()
         for action in actions:
             try:
                 match action:
@@ -171,12 +185,7 @@ class Carrier:
         vLLM reads an adapter's files again when a request needs one that its cache has lost; a directory that is gone
         then takes the whole engine down, also for a request that came in before the unload.
         """
-        names = {other for other, its_hex in self._work.hexes.items() if its_hex == digest_hex}
-        gone_for = time.monotonic() - self._unlisted_since.setdefault(name, time.monotonic())
-        if gone_for < self._settings.drain_seconds:
-            return
-        busy = await self._engine.busy()
-        if (busy & names) if busy is not None else gone_for < BLIND_GRACE_SECONDS:
+        if await self._may_be_read(name, digest_hex):
             return
         await asyncio.to_thread(shutil.rmtree, self._disk.hide(digest_hex))
         _log.info("removed files", extra={"adapter": name, "digest": digest_hex})
@@ -185,9 +194,27 @@ class Carrier:
                 del self._work.setbacks[other]
         self._forget(name)
 
+    async def _may_be_read(self, name: str, digest_hex: str) -> bool:
+        engine, now = self._work.life.healthy_since, time.monotonic()
+        unlisted = self._unlisted.setdefault(name, _Unlisted(since=now, engine=engine))
+        same = unlisted.engine == engine
+        if now - unlisted.since < self._settings.drain_seconds or (
+            same and name in self.lingering and now < self._blind_until
+        ):
+            return True
+        busy = await self._engine.busy()
+        if busy is not None:
+            return any(self._work.hexes.get(other) == digest_hex for other in busy)
+        self._blind_until = now + BLIND_GRACE_SECONDS
+        if same and now - unlisted.since >= BLIND_GRACE_SECONDS and name not in self.lingering:
+            _log.warning("files stay, for the engine does not tell who needs them", extra={"adapter": name})
+            self.lingering |= {name}
+        return same
+
     def _forget(self, name: str) -> None:
         self._work.hexes.pop(name, None)
-        self._unlisted_since.pop(name, None)
+        self._unlisted.pop(name, None)
+        self.lingering -= {name}
         self._wake()
 
     async def _fetch(self, name: str, entry: Entry) -> None:

@@ -12,13 +12,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lora_agent.backoff import Ends, Trouble
 from lora_agent.hub import Hub
 from lora_operator import adapter
 from lora_operator.header_reading import read_shapes
 from lora_operator.protocol import door
+
+_HEADERS_LIMIT: Final = 16 << 20
+"""Parsed, headers take several times their bytes, and the agent has little memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ async def _from_headers(name: str, config: Mapping[str, Any], hub: Hub, token: s
     async def read(path: str, start: int, stop: int) -> bytes:
         return await hub.base_span(name, path, commit=commit, token=token, start=start, stop=stop)
 
-    shapes = await read_shapes(read, sizes, config)
+    shapes = await read_shapes(read, sizes, config, limit=_HEADERS_LIMIT)
     return _known(name, config, shapes, shapes)
 
 

@@ -104,7 +104,7 @@ class Holder:
     def refresh(self) -> None:
         """Tell what is true now: the report, readiness, and what is to be remembered."""
         observed = self._observed()
-        entries = tuple(report(observed, name) for name in sorted(observed.hexes))
+        entries = tuple(report(observed, name) for name in sorted(observed.hexes.keys() - self._carrier.lingering))
         self._ready |= (
             ready := self._is_ready(observed, {entry.engine_name for entry in entries if not is_settled(entry)})
         )

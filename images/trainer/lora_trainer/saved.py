@@ -38,6 +38,7 @@ NOT_OF_THE_RECIPE: Final = {
     "active_deadline_seconds",
     "ttl_seconds_after_finished",
     "backoff_limit",
+    "max_preemptions",
 }
 """Fields that say where and how long a training runs, and where its result goes: not what comes out."""
 

@@ -29,6 +29,7 @@ from lora_operator.api.schema import (
     Word,
     map_list,
     rules,
+    set_list,
 )
 from lora_operator.api.training import BaseModelSource, Method, Output, Training
 from lora_operator.api.training_run import Checkpoint, Evaluation, Parallelism
@@ -49,6 +50,7 @@ class JobCondition(StrEnum):
     STALLED = "Stalled"
 
 
+PREEMPTED_PODS: Final = 256
 MUTABLE: Final = ("suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
 """What may still change once a job exists: when it runs, how long, and how long it is kept."""
 
@@ -142,6 +144,9 @@ class JobSpec(Model):
     """ttlSecondsAfterFinished is how long the object is kept after its end; absent: for ever."""
     backoff_limit: Annotated[int, Field(ge=0, le=100)] = 3
     """backoffLimit is how often a failed attempt is repeated, where a repetition can help."""
+    max_preemptions: Annotated[int, Field(ge=0, le=PREEMPTED_PODS)] | None = None
+    """maxPreemptions is how often the cluster may take the pod back (an eviction, a preemption), which is no failure
+    and is followed by another attempt; absent: as often as it likes."""
 
 
 class Metric(Model):
@@ -211,6 +216,17 @@ class JobStatus(Model):
     """completionTime is when the job completed."""
     attempts: Count | None = None
     """attempts made so far."""
+    preemptions: Count | None = None
+    """preemptions so far: attempts that the cluster ended, and that count for no failure."""
+    preempted_pods: Annotated[tuple[Name, ...], Field(max_length=PREEMPTED_PODS, json_schema_extra=set_list())] = ()
+    """preemptedPods are the pods of preemptions, as far as they are still there: each is counted once."""
+    resumes: Count | None = None
+    """resumes are the attempts that went on from a checkpoint, as far as attempts tell."""
+    checkpoint_step: Count | None = None
+    """checkpointStep is the step of the newest complete checkpoint, as an attempt that was interrupted told it."""
+    peak_memory_bytes: Annotated[int, Field(ge=0, le=1 << 53)] | None = None
+    """peakMemoryBytes is the most memory that the trainer took, of the accelerator where it has one, else of its own
+    process."""
     trainer_status: TrainerStatus | None = None
     """trainerStatus is how far the trainer is."""
     resolved: Resolved | None = None

@@ -1,8 +1,8 @@
 """What is known of an engine, completed by what follows from it: the limits by which an adapter is judged. Pure.
 
 Operator and agent know different things at different times: flags of a command line, a version that the engine tells,
-the config of its base. Each hands what it has; what nobody knows stays unknown, which the adapter library never takes
-for a reason to refuse.
+the config of its base. Each hands what it has; what nobody knows stays unknown, for which the adapter library refuses
+nothing but a LoRA on the head.
 """
 
 from __future__ import annotations

@@ -82,8 +82,11 @@ def presumed_poll(observed: Observed) -> datetime | None:
 def rollout(observed: Observed, target: Entry | None) -> Rollout:
     """Return what to hold: the target, and the version before it until the target answers on every Ready pod.
 
-    Without a target (its source can't be resolved, or is refused) everything stays as it is.
+    Without a target (its source can't be resolved, or is refused) everything stays as it is; unless its engine, which
+    is there, does not let it in any more.
     """
+    if observed.engine is not None and not observed.allowed:
+        return Rollout(current=None, target=None, want=())
     if target is None:
         return Rollout(current=_serving(observed, observed.held), target=None, want=observed.held)
     older = tuple(entry for entry in observed.held if entry.engine_name != target.engine_name)

@@ -14,7 +14,7 @@ from lora_operator.labels import Key
 from lora_operator.lora_training_job import manifests
 from lora_operator.lora_training_job.manifests import Pins
 from lora_operator.lora_training_job.observed import Frozen, Observed
-from lora_operator.lora_training_job.plan import is_hopeless
+from lora_operator.lora_training_job.plan import timing
 from lora_operator.world import World
 
 Object = dict[str, Any]
@@ -36,7 +36,7 @@ async def freeze(observed: Observed, pins: Pins, world: World) -> Frozen:
 async def run(frozen: Frozen, observed: Observed, world: World) -> Object:
     """Make the Job, or give one that is there the spec's suspension and deadline, and no attempt more than can help."""
     try:
-        return await world.kube.apply(manifests.timed(frozen.job, observed.job, hopeless=is_hopeless(observed)))
+        return await world.kube.apply(manifests.timed(frozen.job, timing(observed)))
     except ApiException as error:
         if error.status not in REFUSED:
             raise

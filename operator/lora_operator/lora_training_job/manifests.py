@@ -75,7 +75,7 @@ def frozen(
 
 
 def frozen_dataset(job: LoRATrainingJob, pins: Pins) -> Object | None:
-    """Return the ConfigMap with the data set as it is now: every attempt trains on it, whatever becomes of the other."""
+    """Return the ConfigMap with the data set as it is now: every attempt trains on it, come what may."""
     if pins.dataset is None:
         return None
     copy = _owned(job, "v1", "ConfigMap") | pins.dataset
@@ -102,14 +102,10 @@ def frozen_spec(job: LoRATrainingJob, limits: EngineLimits | None, pins: Pins) -
     return spec
 
 
-def timed(frozen_job: str, job: LoRATrainingJob, *, hopeless: bool = False) -> Object:
-    """Return the Job as it was frozen, with what of the spec may change; a hopeless one makes no further attempt."""
+def timed(frozen_job: str, timing: Object) -> Object:
+    """Return the Job as it was frozen, with what of it may change."""
     run: Object = json.loads(frozen_job)
-    run["spec"]["suspend"] = job.spec.suspend
-    if hopeless:
-        run["spec"]["backoffLimit"] = 0
-    if job.spec.active_deadline_seconds is not None:
-        run["spec"]["activeDeadlineSeconds"] = job.spec.active_deadline_seconds
+    run["spec"] |= timing
     return run
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from lora_operator import engine_terms
+from lora_operator.api.lora_training_job import PREEMPTED_PODS
 from lora_operator.conditions import is_true
 from lora_operator.errors import PassError
 from lora_operator.lora_training_job.attempts import Attempt
@@ -75,21 +76,53 @@ def time_left(observed: Observed) -> timedelta | None:
     return None if ttl is None or end is None else end + timedelta(seconds=ttl) - observed.now
 
 
-def is_hopeless(observed: Observed) -> bool:
+def preempted_pods(observed: Observed) -> tuple[str, ...]:
+    """Return the pods, of those that are there, that the cluster took back; suspending a job is no preemption."""
+    ended = [one.pod for one in observed.attempts if one.ended is not None and one.ended.disrupted]
+    if observed.job.spec.suspend or (observed.run or {}).get("spec", {}).get("suspend"):
+        ended = [pod for pod in ended if pod in observed.status.preempted_pods]
+    return tuple(ended[:PREEMPTED_PODS])
+
+
+def preemptions(observed: Observed) -> int:
+    """Return how many preemptions there were: pods of those that were counted may be gone."""
+    before = observed.status
+    return (before.preemptions or 0) + len(set(preempted_pods(observed)) - set(before.preempted_pods))
+
+
+def timing(observed: Observed) -> Object:
+    """Return the fields of the Job that may change: what the spec says now, and no attempt more than can help."""
+    spec = observed.job.spec
+    fields: Object = {"suspend": spec.suspend}
+    if spec.active_deadline_seconds is not None:
+        fields["activeDeadlineSeconds"] = spec.active_deadline_seconds
+    if _is_hopeless(observed):
+        fields["backoffLimit"] = 0
+    if _is_spent(observed):
+        fields["activeDeadlineSeconds"] = 1
+    return fields
+
+
+def mistimed(observed: Observed) -> bool:
+    """Tell whether a Job that is there runs, or may run for another time, than it should."""
+    run = observed.run
+    if run is None or run_condition(run, "Complete") or run_condition(run, "Failed"):
+        return False
+    wanted, given = timing(observed), run["spec"]
+    unlimited = "activeDeadlineSeconds" in given and "activeDeadlineSeconds" not in wanted
+    return unlimited or any((given.get(name) or False) != value for name, value in wanted.items())
+
+
+def _is_hopeless(observed: Observed) -> bool:
     """Tell whether the newest attempt ended in a way in which the next one would end too, though the Job can't know."""
     last = observed.attempts[-1] if observed.attempts else None
     return last is not None and last.ended is not None and last.ended.hopeless
 
 
-def mistimed(observed: Observed) -> bool:
-    """Tell whether a Job that is there runs, or may run for another time, than the spec says now; or for nothing."""
-    run, spec = observed.run, observed.job.spec
-    if run is None or run_condition(run, "Complete") or run_condition(run, "Failed"):
-        return False
-    if is_hopeless(observed) and run["spec"].get("backoffLimit") != 0:
-        return True
-    given = run["spec"].get("activeDeadlineSeconds")
-    return bool(run["spec"].get("suspend")) != spec.suspend or given != spec.active_deadline_seconds
+def _is_spent(observed: Observed) -> bool:
+    """Tell whether the cluster took back more pods than the spec puts up with, which the Job does not count."""
+    limit = observed.job.spec.max_preemptions
+    return limit is not None and preemptions(observed) > limit
 
 
 def run_condition(run: Object, kind: str) -> Object | None:
@@ -131,6 +164,12 @@ def published(result: Result, repo: str) -> Artifact | None:
 
 
 def _failure(observed: Observed, failed: Object) -> Standing:
+    if _is_spent(observed):
+        message = (
+            f"the cluster took the trainer's pod back {preemptions(observed)} times, which is more than"
+            " spec.maxPreemptions: raise it, or give the job another priorityClassName or other nodes"
+        )
+        return Standing(stage=Stage.FAILED, reason="PreemptedTooOften", message=message, unsure=True)
     if failed.get("reason") == "DeadlineExceeded":
         seconds = observed.job.spec.active_deadline_seconds
         message = f"not done within spec.activeDeadlineSeconds ({seconds} s), all attempts together: raise it"

@@ -11,12 +11,13 @@ from lora_operator.api.meta import LocalRef
 from lora_operator.conditions import Fact, false, fold, true, unknown
 from lora_operator.errors import Blocked, PassError
 from lora_operator.lora_training_job.observed import Observed
-from lora_operator.lora_training_job.plan import Stage, Standing
+from lora_operator.lora_training_job.plan import Stage, Standing, preempted_pods, preemptions
 
 Object = dict[str, Any]
 
 METRICS: int = 32
 TEXT: int = 128
+LARGEST: int = 1 << 53
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,11 @@ def status(observed: Observed, outcome: Outcome) -> JobStatus:
         start_time=before.start_time or _started(outcome.run),
         completion_time=before.completion_time or (observed.now if over else None),
         attempts=_attempts(observed, outcome.run),
+        preemptions=preemptions(observed) or None,
+        preempted_pods=preempted_pods(observed),
+        resumes=_resumes(observed),
+        checkpoint_step=_checkpoint_step(observed),
+        peak_memory_bytes=_peak_memory(observed, outcome.standing),
         trainer_status=_trainer_status(observed, outcome.standing),
         resolved=outcome.resolved or before.resolved,
         artifact=_artifact(outcome.standing) or before.artifact,
@@ -154,6 +160,37 @@ def _attempts(observed: Observed, run: Object | None) -> int | None:
     counts = (run or {}).get("status") or {}
     counted = sum(int(counts.get(name) or 0) for name in ("active", "succeeded", "failed"))
     return max(observed.status.attempts or 0, counted, len(observed.attempts)) or None
+
+
+def _resumes(observed: Observed) -> int | None:
+    """Return how many attempts went on from a checkpoint: by their own word, or by that of the one before."""
+    results = [one.ended.result if one.ended is not None else None for one in observed.attempts]
+    left = [False, *(result is not None and result.checkpoint_step is not None for result in results)]
+    own = [result is not None and result.resumed_from_step is not None for result in results]
+    return max(observed.status.resumes or 0, sum(map(any, zip(left, own, strict=False)))) or None
+
+
+def _checkpoint_step(observed: Observed) -> int | None:
+    told = [one.ended.result.checkpoint_step for one in observed.attempts if one.ended and one.ended.result]
+    counts = [count for step in told if (count := _count(str(step))) is not None]
+    return max([*counts, observed.status.checkpoint_step or 0]) or None
+
+
+def _peak_memory(observed: Observed, standing: Standing) -> int | None:
+    """Return the most memory that any report told of, and the result."""
+    said = {metric.name: metric.value for metric in observed.reported.metrics} if observed.reported else {}
+    result = standing.result.metrics if standing.result else {}
+    told = _amount(said.get("memory_peak_bytes", "")), _amount(result.get("peak_memory_bytes", ""))
+    return max(*told, observed.status.peak_memory_bytes or 0) or None
+
+
+def _amount(text: str) -> int:
+    """Return an amount of bytes; 0 where it is none."""
+    try:
+        amount = float(text)
+    except ValueError:
+        return 0
+    return int(amount) if 0 <= amount <= LARGEST else 0
 
 
 def _artifact(standing: Standing) -> Artifact | None:

@@ -91,7 +91,8 @@ class Report(Wire):
     """What the agent tells kubelet."""
     engine: EngineReport
     entries: tuple[EntryReport, ...] = ()
-    """Every engine name that the agent holds or should hold; one gone from here is unloaded and its files removed."""
+    """Every engine name that the agent holds or should hold; one gone from here is unloaded. Its files are removed, or
+    stay until the engine restarts where that does not tell whether a request still needs them."""
     base_known: bool = False
 
 

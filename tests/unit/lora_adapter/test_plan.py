@@ -111,6 +111,13 @@ def test_a_restart_keeps_to_the_rhythm_of_the_polls() -> None:
     assert plan.presumed_poll(observed(make_adapter(source=source))) is None
 
 
+def test_what_is_not_let_in_any_more_is_given_up_and_what_has_no_engine_is_kept() -> None:
+    shut_out = observed(serving(OLD), held=(OLD,), allowed=False, pods=(view("a", OLD),))
+
+    assert plan.rollout(shut_out, None) == plan.Rollout(current=None, target=None, want=())
+    assert plan.rollout(dataclasses.replace(shut_out, engine=None), None).want == (OLD,)
+
+
 def test_a_first_version_is_held_and_serves_once_it_answers_on_every_ready_pod() -> None:
     half = plan.rollout(observed(pods=(view("a", NEW), view("b"))), NEW)
     whole = plan.rollout(observed(pods=(view("a", NEW), view("b", NEW))), NEW)

@@ -10,7 +10,7 @@ import pytest
 from lora_operator.errors import Waiting
 from lora_operator.labels import GROUP, Key
 from lora_operator.lora_training_job import reconcile
-from lora_operator.protocol.training import COMMIT_TRAILER, TrainerStatus
+from lora_operator.protocol.training import COMMIT_TRAILER, Metric, Reason, Result, TrainerStatus
 from support import samples
 from support.memory_world import refused
 from support.training_passes import (
@@ -35,6 +35,7 @@ from support.training_passes import (
 
 Object = dict[str, Any]
 TOKEN = Key("Secret", KEY.namespace, "hf")
+INTERRUPTED = Result(reason=Reason.PREEMPTED, message="at step 41", checkpoint_step=40).model_dump_json(by_alias=True)
 
 
 FAILURES = {
@@ -189,6 +190,69 @@ async def test_a_training_killed_for_its_memory_is_not_tried_again_and_one_kille
     await settle(ground)
     assert told(ground, "Failed") == ("True", "OutOfMemory")
     assert "attempt" not in condition(ground, "Ready")["message"]
+
+
+async def test_preemptions_are_counted_once_each_though_their_pods_go() -> None:
+    ground = make(spec__maxPreemptions=2)
+    await settle(ground)
+    for number in range(2):
+        put_pod(ground, {"terminated": {"exitCode": 75, "message": INTERRUPTED}}, f"pod-{number}")
+        await settle(ground)
+        await settle(ground)
+        ground.kube.drop(Key("Pod", KEY.namespace, f"pod-{number}"))
+        await settle(ground)
+    status = status_of(ground)
+    assert (status["preemptions"], status["checkpointStep"]) == (2, 40)
+    assert "activeDeadlineSeconds" not in run_of(ground)["spec"]
+
+    put_pod(ground, {"terminated": {"exitCode": 75, "message": INTERRUPTED}}, "pod-3")
+    await settle(ground)
+
+    assert run_of(ground)["spec"]["activeDeadlineSeconds"] == 1, "the Job itself counts none of them"
+    fail_run(ground, "DeadlineExceeded")
+    await settle(ground)
+    assert told(ground, "Failed") == ("True", "PreemptedTooOften")
+    assert "spec.maxPreemptions" in condition(ground, "Ready")["message"]
+
+
+async def test_a_pod_that_suspending_ended_is_no_preemption() -> None:
+    ground = make(spec__maxPreemptions=0, spec__suspend=True)
+    await settle(ground)
+    put_pod(ground, {"terminated": {"exitCode": 75, "message": INTERRUPTED}})
+
+    await settle(ground)
+
+    assert "preemptions" not in status_of(ground)
+    assert told(ground, "Suspended") == ("True", "Suspended")
+
+
+async def test_what_attempts_tell_of_themselves_is_kept() -> None:
+    ground = make()
+    await settle(ground)
+    put_pod(ground, {"terminated": {"exitCode": 75, "message": INTERRUPTED}}, "pod-1")
+    put_pod(ground, {"running": {}}, "pod-2")
+    ground.world.progress[KEY] = TrainerStatus(metrics=(Metric(name="memory_peak_bytes", value="2e9"),))
+
+    await settle(ground)
+
+    status = status_of(ground)
+    assert (status["resumes"], status["checkpointStep"], status["peakMemoryBytes"]) == (1, 40, 2_000_000_000)
+    metrics = {"peak_memory_bytes": "3000000000"}
+    put_pod(ground, {"running": {}}, "pod-2")
+    end_pod(ground, PUBLISHED.model_copy(update={"metrics": metrics, "resumed_from_step": 40}))
+    await settle(ground)
+    assert status_of(ground)["peakMemoryBytes"] == 3_000_000_000
+
+
+@pytest.mark.parametrize("nonsense", ["nan", "-1", "1e300", "much"])
+async def test_a_peak_that_is_no_amount_is_none(nonsense: str) -> None:
+    ground = make()
+    await settle(ground)
+    ground.world.progress[KEY] = TrainerStatus(metrics=(Metric(name="memory_peak_bytes", value=nonsense),))
+
+    await settle(ground)
+
+    assert "peakMemoryBytes" not in status_of(ground)
 
 
 async def test_a_job_that_somebody_deleted_is_made_again_as_it_was() -> None:
