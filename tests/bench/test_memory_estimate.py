@@ -1,6 +1,7 @@
-"""The memory estimate of `lora-train --check` beside what a training then takes, for three sizes, on this CPU.
+"""The memory estimate of `lora-train --check` beside what a training then takes, for four sizes, on this CPU.
 
-Prints both; fails where the estimate is far off: it is there to tell 12 GiB from 40.
+The formula's factors were fitted to all but 1536. Prints both; fails where the estimate is far off: it is there to tell
+12 GiB from 40.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MIB = 1 << 20
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("hidden", [512, 1024, 2048])
+@pytest.mark.parametrize("hidden", [512, 1024, 1536, 2048])
 def test_the_estimate_is_near_what_is_taken(hidden: int, tmp_path: Path) -> None:
     wrappers.write()
     subprocess.run([BIN / "python", "-m", "tinymodel", tmp_path / "base", "--hidden", str(hidden)], check=True)

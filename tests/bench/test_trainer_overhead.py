@@ -123,6 +123,7 @@ def recipe(base: Path, data: Path) -> dict[str, Any]:
 def run(command: list[Any], out: Path) -> Measured:
     """Run a program to its end, and read from its lines when steps came."""
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # our packages lie compiled in the image, as the libraries do here
     words, began = list(map(str, command)), time.monotonic()
     with (
         (out.parent / "log").open("w") as log,

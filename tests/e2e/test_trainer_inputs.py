@@ -137,10 +137,21 @@ def test_what_goes_in_is_trained_and_learnt_from(name: str, trained: dict[str, R
     assert verdict.compatible != "False", verdict.message()
 
 
-def test_messages_and_tools_keep_their_own_fields_whichever_way_they_come(ground: Ground) -> None:
+@pytest.fixture(scope="module")
+def loaded(ground: Ground) -> dict[str, Any]:
+    found: dict[str, Any] = grounds.in_heavy_environment("loaded_rows.py", CALLS, folder=ground.folder)
+    return found
+
+
+@pytest.mark.parametrize("way", ["jsonl", "parquet", "Hub's jsonl", "Hub's parquet"])
+def test_messages_and_tools_keep_their_own_fields(way: str, loaded: dict[str, Any]) -> None:
     # Arrow has one shape for all rows: it would give each call the arguments of all others, as null, to be learnt.
-    found = grounds.in_heavy_environment("loaded_rows.py", CALLS, folder=ground.folder)
-    assert found == dict.fromkeys(("jsonl", "parquet", "Hub's jsonl", "Hub's parquet"), CALLS)
+    assert loaded[way] == CALLS
+
+
+def test_a_data_set_that_the_hub_does_not_give_is_not_replaced_by_an_older_one(loaded: dict[str, Any]) -> None:
+    assert loaded["gated"].startswith("dataset.source.hub.repo: acme/jsonl is gated; its owner must let the token in")
+    assert loaded["not to be had"].startswith("dataset.source.hub")
 
 
 @pytest.mark.parametrize("name", ["PromptCompletion", "Messages", "Text", "assistant only"])

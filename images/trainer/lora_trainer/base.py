@@ -54,10 +54,12 @@ def fetch(spec: TrainSpec, *, revision: str, token: str | None, patience: Patien
     """Bring the base's files here, at this commit; `weights` tells whether they are needed too."""
     name = spec.base_model.name
     if spec.base_model.path is not None:
-        return _complete(BaseModel(name=name, revision=revision, folder=_here(spec.base_model.path)), weights=weights)
+        folder = _here(spec.base_model.path)
+        _complete(folder, weights=weights, said=f"baseModel.path: {folder}")
+        return BaseModel(name=name, revision=revision, folder=folder)
     api = HfApi(token=token)
     log.say(f"base model: {name} at {revision[:12]}")
-    folder = hub.call(
+    fetched = hub.call(
         lambda: api.snapshot_download(
             name,
             revision=revision,
@@ -68,7 +70,9 @@ def fetch(spec: TrainSpec, *, revision: str, token: str | None, patience: Patien
         patience=patience,
         denied=lambda denied: _unavailable(spec, denied),
     )
-    return _complete(BaseModel(name=name, revision=revision, folder=Path(folder)), weights=weights)
+    folder = Path(fetched)
+    _complete(folder, weights=weights, said=f"baseModel.name: {name}")
+    return BaseModel(name=name, revision=revision, folder=folder)
 
 
 def _digest(folder: Path) -> str:
@@ -84,14 +88,13 @@ def _here(path: str) -> Path:
     return folder
 
 
-def _complete(base: BaseModel, *, weights: bool) -> BaseModel:
-    if not (base.folder / "config.json").is_file():
-        message = f"baseModel.name: {base.name} has no config.json: it is no model that transformers can load"
+def _complete(folder: Path, *, weights: bool, said: str) -> None:
+    """Refuse a folder that lacks something; `said` is how the spec says it."""
+    if not (folder / "config.json").is_file():
+        message = f"{said} has no config.json: it is no model that transformers can load"
         raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
-    if weights and not any(base.folder.glob(WEIGHTS)):
-        message = f"baseModel.name: {base.name} has no safetensors weights; pickles are not loaded"
-        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
-    return base
+    if weights and not any(folder.glob(WEIGHTS)):
+        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, f"{said} has no safetensors weights; pickles are not loaded")
 
 
 def shapes(base: BaseModel) -> Base | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +73,10 @@ def trainer(spec: TrainSpec, *, base: BaseModel, parts: Parts, accelerator: bool
         made |= {"model": str(base.folder), "quantization_config": quantization, "peft_config": _new(spec)}
     else:
         made["model"] = _going_on(spec, base, parts, quantization)
-    return (DPOTrainer if spec.method is Method.DPO else SFTTrainer)(**made)
+    found = (DPOTrainer if spec.method is Method.DPO else SFTTrainer)(**made)
+    # Else a checkpoint, or the best one, makes an adapter of 16 bits one of 32, and the training another.
+    found.model.load_adapter = partial(found.model.load_adapter, autocast_adapter_dtype=False)
+    return found
 
 
 def keep_initial(spec: TrainSpec, model: Any, folder: Path) -> Path | None:

@@ -6,7 +6,6 @@ checkpoint counts only with its seal: a file that is written last, by a rename, 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -19,10 +18,10 @@ from pydantic import Field, ValidationError
 
 from lora_operator.protocol.manifest import Wire
 from lora_trainer import log
+from lora_trainer.files import sha256
 
 SEAL: Final = "complete.json"
 _NAME: Final = re.compile(r"checkpoint-([0-9]+)")
-_BLOCK: Final = 1 << 20
 
 
 class Seal(Wire):
@@ -51,7 +50,7 @@ def seal(folder: Path, content: Seal) -> None:
     """Make a checkpoint complete: every byte of it lies on the disk before the seal does."""
     files = {}
     for path in _files(folder):
-        files[str(path.relative_to(folder))] = _digest(path)
+        files[str(path.relative_to(folder))] = sha256(path)
         _sync(path)
     write(folder / SEAL, content.model_copy(update={"files": files}))
 
@@ -126,17 +125,9 @@ def _broken(folder: Path, content: Seal) -> str | None:
     """Return the name of a file that is not what the seal says."""
     for name, digest in content.files.items():
         path = folder / name
-        if not path.is_file() or _digest(path) != digest:
+        if not path.is_file() or sha256(path) != digest:
             return name
     return None
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -5,10 +5,10 @@ Only the columns of its format go on: what else a data set holds can't change ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError
@@ -20,6 +20,8 @@ from lora_trainer.hub import Denied, Patience
 from lora_trainer.result import Refusal
 from lora_trainer.rows import Row
 from lora_trainer.spec import TrainSpec
+
+T = TypeVar("T")
 
 AS_THEY_ARE: Final = (
     DatasetFormat.MESSAGES,
@@ -98,25 +100,32 @@ def _mixed(kept: Sequence[Row]) -> Literal["use_json"] | None:
 
 
 def _from_hub(spec: TrainSpec, source: HubDataset, *, split: str, token: str | None, patience: Patience) -> Data:
+    if Path(source.repo).exists():
+        where = f"there is a folder {source.repo} in {Path.cwd()}, which datasets would read in its place"
+        raise Refusal(Reason.CONFIG_INVALID, f"dataset.source.hub.repo: {where}; run in another one, or give path")
     api = HfApi(token=token)
-    what = f"data set {source.repo}"
-    info = hub.call(
-        lambda: api.dataset_info(source.repo, revision=source.revision),
-        what=what,
-        patience=patience,
-        denied=lambda denied: _unavailable(source, denied),
-    )
-    if info.sha is None:
-        raise Refusal(Reason.DATASET_INVALID, f"dataset.source.hub.repo: {source.repo} has no commit yet")
-    revision = info.sha
-    import datasets
 
-    try:
-        dataset = hub.call(
-            lambda: datasets.load_dataset(source.repo, source.config, split=split, revision=revision, token=token),
-            what=what,
+    def ask(function: Callable[[], T]) -> T:
+        return hub.call(
+            function,
+            what=f"data set {source.repo}",
             patience=patience,
             denied=lambda denied: _unavailable(source, denied),
+        )
+
+    revision = ask(lambda: api.dataset_info(source.repo, revision=source.revision)).sha
+    if revision is None:
+        raise Refusal(Reason.DATASET_INVALID, f"dataset.source.hub.repo: {source.repo} has no commit yet")
+    ask(lambda: api.auth_check(source.repo, repo_type="dataset"))  # what there is of a gated one, anybody may know
+    import datasets
+
+    # Where a file can't be had, datasets takes what it has of any revision: in this folder there is none but this one.
+    cache = str(Path(datasets.config.HF_DATASETS_CACHE) / revision)
+    try:
+        dataset = ask(
+            lambda: datasets.load_dataset(
+                source.repo, source.config, split=split, revision=revision, token=token, cache_dir=cache
+            )
         )
     except (datasets.exceptions.DatasetsError, ValueError, FileNotFoundError) as error:
         raise Refusal(Reason.DATASET_INVALID, f"dataset.source.hub: {source.repo}: {_first_words(error)}") from error

@@ -11,7 +11,7 @@ import httpx2
 
 from lora_operator.api.dataset import UrlDataset
 from lora_operator.protocol.training import Reason
-from lora_trainer import hub
+from lora_trainer import files, hub
 from lora_trainer.hub import Denied, Patience
 from lora_trainer.result import Refusal
 
@@ -23,7 +23,7 @@ def fetch(source: UrlDataset, folder: Path, *, patience: Patience) -> Path:
     """Return the file in this folder; one that is there with the right digest is not fetched again."""
     name = PurePosixPath(urlsplit(source.uri).path).name
     path = folder / source.sha256[:12] / name
-    if path.is_file() and _digest(path) == source.sha256:
+    if path.is_file() and files.sha256(path) == source.sha256:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{name}.partial")
@@ -48,11 +48,6 @@ def _stream(uri: str, path: Path) -> str:
             hashed.update(chunk)
             file.write(chunk)
     return hashed.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unavailable(denied: Denied) -> Refusal:

@@ -53,14 +53,15 @@ def digest(paths: Sequence[Path], *, of: Callable[[Path], str] | None = None) ->
 
     `of` is how one is digested: in full, or `sampled`.
     """
-    sums = [((of or _sha256)(path), path.name) for path in paths]
+    sums = [((of or sha256)(path), path.name) for path in paths]
     if len(sums) == 1:
         return f"sha256:{sums[0][0]}"
     lines = "".join(f"{value}  {name}\n" for value, name in sums)
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the digest of all of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -73,7 +74,7 @@ def sampled(path: Path) -> str:
     """
     size = path.stat().st_size
     if size <= SAMPLES * BLOCK:
-        return _sha256(path)
+        return sha256(path)
     hashed = hashlib.sha256(f"{size}\n".encode())
     with path.open("rb") as file:
         for number in range(SAMPLES):

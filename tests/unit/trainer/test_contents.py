@@ -11,6 +11,7 @@ import pytest
 from lora_trainer import base, checkpoints, start
 from lora_trainer.checkpoints import Seal
 from lora_trainer.hub import Patience
+from lora_trainer.result import Refusal
 from lora_trainer.spec import TrainSpec
 from support import adapters
 from support.checkpoints import write_base
@@ -50,6 +51,13 @@ def test_what_is_not_read_of_a_base_does_not_count(tmp_path: Path) -> None:
     (folder / "consolidated.safetensors").write_bytes(b"a copy")
     (folder / "config.json").touch()
     assert revision(folder) == before
+
+
+def test_a_folder_without_weights_is_told_by_its_field(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    wanted = spec(baseModel={"name": "acme/tiny", "path": str(tmp_path)})
+    with pytest.raises(Refusal, match=f"baseModel.path: {tmp_path} has no safetensors weights"):
+        base.fetch(wanted, revision="r", token=None, patience=Patience())
 
 
 def test_an_adapter_to_go_on_from_counts_by_its_content(tmp_path: Path) -> None:

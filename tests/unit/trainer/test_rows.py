@@ -94,6 +94,18 @@ def test_a_row_is_freed_of_the_fields_that_other_rows_have() -> None:
     assert rows.own_fields(row) == {"messages": [{"role": "assistant", "tool_calls": [own]}], "tools": None}
 
 
+def test_a_folder_of_the_repository_s_name_is_not_read_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "acme/talk").mkdir(parents=True)
+    wanted = TrainSpec.model_validate(
+        {"baseModel": {"name": "acme/tiny"}, "dataset": {"source": {"hub": {"repo": "acme/talk"}}, "format": "Text"}}
+    )
+    with pytest.raises(Refusal, match="there is a folder acme/talk in"):
+        data.load(wanted, folder=tmp_path, token=None, patience=Patience())
+
+
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=name) for name, fault in DATASET_FAULTS.items()])
 def test_the_trainer_leaves_the_result_that_the_job_actor_replays(fault: DatasetFault, tmp_path: Path) -> None:
     (tmp_path / fault.key).write_text(fault.value)
