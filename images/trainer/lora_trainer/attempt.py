@@ -172,7 +172,7 @@ def _trained(attempt: Attempt, publisher: Publisher) -> Result:
         return record.result
     model = base.fetch(spec, revision=revision, token=identity.base_token, patience=patience)
     shapes = base.shapes(model)
-    servable.check_targets(spec, shapes)
+    servable.check_modules(spec, shapes)
     where = training.Run(
         output=attempt.place.output,
         checkpoints=attempt.checkpoints / fingerprint(gate=False),

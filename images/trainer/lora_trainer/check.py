@@ -147,7 +147,7 @@ def _base(question: Question, report: Report) -> BaseModel:
 
 def _outline(question: Question, model: BaseModel, report: Report) -> outline.Outline:
     spec = question.spec
-    servable.check_targets(spec, base.shapes(model))
+    servable.check_modules(spec, base.shapes(model))
     found = outline.of(spec, model)
     report.line(
         "ok",

@@ -6,7 +6,7 @@ Nothing that an engine would refuse costs a GPU, and nothing that it would refus
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -33,18 +33,30 @@ def check_config(spec: TrainSpec, start: Path | None = None) -> None:
     _refuse(verdict, engine=_engine(spec))
 
 
-def check_targets(spec: TrainSpec, base: Base | None) -> None:
-    """Refuse a target module that the base does not have: peft passes over it as long as another one matches."""
-    if base is None or spec.lora.target_modules == (ALL_LINEAR,) or spec.lora.init_from is not None:
+def check_modules(spec: TrainSpec, base: Base | None) -> None:
+    """Refuse a module that is named and that the base does not have: peft passes over it without a word."""
+    lora = spec.lora
+    if base is None or lora.init_from is not None:
         return
+    named: dict[str, Iterable[str]] = {
+        "targetModules": () if lora.target_modules == (ALL_LINEAR,) else lora.target_modules,
+        "rankPattern": lora.rank_pattern or (),
+        "alphaPattern": lora.alpha_pattern or (),
+    }
+    for field, targets in named.items():
+        for target in targets:
+            if fault := _unknown_module(target, base, spec):
+                raise Refusal(Reason.CONFIG_INVALID, f"lora.{field}: {fault}")
+    for target in lora.exclude_modules or ():
+        if fault := _unknown_module(target, base, spec):  # which may be a part that no adapter can be on
+            log.say(f"warning: lora.excludeModules: {fault}")
+
+
+def _unknown_module(target: str, base: Base, spec: TrainSpec) -> str | None:
+    if any(name == target or name.endswith(f".{target}") for name in base.modules):
+        return None
     ends = sorted({name.rpartition(".")[2] for name in base.modules})
-    for target in spec.lora.target_modules:
-        if not any(name == target or name.endswith(f".{target}") for name in base.modules):
-            message = (
-                f"lora.targetModules: {spec.base_model.name} has no module {target!r}{suggestion(target, ends)}; "
-                f"it has {', '.join(ends)}"
-            )
-            raise Refusal(Reason.CONFIG_INVALID, message)
+    return f"{spec.base_model.name} has no module {target!r}{suggestion(target, ends)}; it has {', '.join(ends)}"
 
 
 def check_adapter(spec: TrainSpec, folder: Path, base: Base | None) -> Verdict:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -64,6 +65,20 @@ def identity_from_env() -> Identity:
     )
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a field is given once: else the last would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - its signature
+        given: set[Hashable] = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True) if key.tag != "tag:yaml.org,2002:merge" else None
+            if isinstance(name, Hashable) and name is not None:
+                if name in given:
+                    raise yaml.constructor.ConstructorError(None, None, f"{name} is given twice", key.start_mark)
+                given.add(name)
+        return super().construct_mapping(node, deep)
+
+
 def read(path: Path) -> TrainSpec:
     """Return the spec in this JSON or YAML file."""
     try:
@@ -78,7 +93,7 @@ def read(path: Path) -> TrainSpec:
 def parse(text: str) -> TrainSpec:
     """Return the spec that this JSON or YAML text holds; refuse it by the name of the first field that is wrong."""
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise Refusal(Reason.CONFIG_INVALID, f"spec is neither JSON nor YAML: {error}") from error
     if not isinstance(raw, dict):
@@ -87,7 +102,9 @@ def parse(text: str) -> TrainSpec:
         raise Refusal(Reason.CONFIG_INVALID, "spec: this is a whole object; lora-train reads what stands under `spec:`")
     try:
         # Through JSON, as the operator writes it: YAML's dates and the like are none of the spec's types.
-        spec = TrainSpec.model_validate_json(json.dumps(raw, default=str), extra="forbid", by_alias=True, by_name=False)
+        # Strictly, as the apiserver does: `r: true` is no 1, nor is "8".
+        frozen = json.dumps(raw, default=str)
+        spec = TrainSpec.model_validate_json(frozen, strict=True, extra="forbid", by_alias=True, by_name=False)
     except ValidationError as error:
         raise Refusal(Reason.CONFIG_INVALID, _sentences(error)) from error
     for field, fault in spec_rules.faults(spec):
@@ -96,19 +113,33 @@ def parse(text: str) -> TrainSpec:
 
 
 def _sentences(error: ValidationError) -> str:
-    shown = error.errors(include_url=False, include_input=False)
-    text = "; ".join(_sentence(detail) for detail in shown[:3])
+    # A field that may be a number or a string is told once for each; one sentence says both.
+    shown = list(dict.fromkeys(_sentence(detail) for detail in error.errors(include_url=False)))
+    text = "; ".join(shown[:3])
     return text if len(shown) <= 3 else f"{text}; and {len(shown) - 3} more"
 
 
 def _sentence(detail: ErrorDetails) -> str:
     where = [part for part in detail["loc"] if part != "function-after"]
-    field = ".".join(str(part) for part in where)
-    if detail["type"] == "extra_forbidden":
+    given, kind = detail["input"], detail["type"]
+    if "extraArgs" in where[:-2]:
+        return f'{_dotted(where[:-1])}: give a whole number or a string, which is read as YAML: "0.1", "true", "[a, b]"'
+    field = _dotted(where)
+    if kind == "extra_forbidden":
         return f"{field}: there is no such field{_near(where)}"
-    if detail["type"] == "missing":
+    if kind == "missing":
         return f"{field}: this field is needed"
-    return f"{field}: {detail['msg']}"
+    if given is None:
+        return f"{field}: is empty; fill it in or leave it out"
+    if kind == "string_type" and isinstance(given, int | float):
+        return f'{field}: write the number as a string: "{json.dumps(given)}"'
+    if kind in {"int_type", "bool_type", "enum"} and len(shown := json.dumps(given)) <= 64:
+        return f"{field}: {detail['msg']}, not {shown}"
+    return f"{field}: {detail['msg']}"  # without the text: it may be a token in a wrong place
+
+
+def _dotted(where: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in where)
 
 
 def _near(where: Sequence[str | int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterator
 
@@ -120,6 +121,15 @@ def _training(spec: TrainSpec) -> Iterator[Fault]:
     training = spec.training
     if training.num_train_epochs is not None and training.max_steps is not None:
         yield "training", "give numTrainEpochs or maxSteps, not both"
+    decimals = {
+        "learningRate": training.learning_rate,
+        "weightDecay": training.weight_decay,
+        "maxGradNorm": training.max_grad_norm,
+        "beta": training.beta,
+    }
+    for name, decimal in decimals.items():
+        if decimal is not None and not math.isfinite(float(decimal)):
+            yield f"training.{name}", f"{decimal} is more than a float can hold"
     if float(training.learning_rate) <= 0:
         yield "training.learningRate", "must be above 0"
     if training.beta is not None and float(training.beta) <= 0:

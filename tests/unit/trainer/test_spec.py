@@ -54,14 +54,22 @@ def test_the_engine_that_the_operator_writes_beside_engine_ref_is_read() -> None
 @pytest.mark.parametrize(
     ("path", "value", "sentence"),
     [
-        ("baseModel.name", 7, "baseModel.name: Input should be a valid string"),
+        ("baseModel.name", 7, 'baseModel.name: write the number as a string: "7"'),
         ("baseModel", {}, "baseModel.name: this field is needed"),
         ("dataset.format", "ShareGpt", "dataset.format: Input should be 'Messages', 'PromptCompletion', 'Text', 'Pref"),
         ("lora.rank", 8, "lora.rank: there is no such field"),
         ("lora.lora_alpha", 8, "lora.lora_alpha: there is no such field; did you mean loraAlpha?"),
         ("lora.targetModule", ["q_proj"], "lora.targetModule: there is no such field; did you mean targetModules?"),
         ("trainning", {}, "trainning: there is no such field; did you mean training?"),  # codespell:ignore trainning
-        ("training.learningRate", 0.1, "training.learningRate: Input should be a valid string"),
+        ("training.learningRate", 0.1, 'training.learningRate: write the number as a string: "0.1"'),
+        ("training.learningRate", "1e400", "training.learningRate: 1e400 is more than a float can hold"),
+        ("training.maxGradNorm", "1e400", "training.maxGradNorm: 1e400 is more than a float can hold"),
+        ("training.packing", "yes", 'training.packing: Input should be a valid boolean, not "yes"'),
+        ("training.optim", "adamw_torch", "'Adafactor' or 'Sgd', not \"adamw_torch\""),
+        ("training.extraArgs", {"neftune_noise_alpha": 0.5}, "training.extraArgs.neftune_noise_alpha: give a whole"),
+        ("lora", None, "lora: is empty; fill it in or leave it out"),
+        ("lora.r", True, "lora.r: Input should be a valid integer, not true"),
+        ("lora.r", "8", 'lora.r: Input should be a valid integer, not "8"'),
         ("training.learningRate", "0", "training.learningRate: must be above 0"),
         ("training", {"maxSteps": 1, "numTrainEpochs": 1}, "training: give numTrainEpochs or maxSteps, not both"),
         ("lora.targetModules", ["all-linear", "q_proj"], "lora.targetModules: all-linear stands alone"),
@@ -75,6 +83,25 @@ def test_a_wrong_field_is_refused_by_its_name(path: str, value: object, sentence
         spec.parse(changed(path, value))
     assert refused.value.reason is Reason.CONFIG_INVALID
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["lora: {r: 8, r: 16}", '{"lora": {"r": 8}, "lora": {"r": 16}}', "a: &a {r: 8, r: 8}"])
+def test_a_field_given_twice_is_refused(text: str) -> None:
+    with pytest.raises(Refusal, match=r"^spec is neither JSON nor YAML: (r|lora) is given twice"):
+        spec.parse(text)
+
+
+def test_what_yaml_merges_into_a_mapping_may_be_said_again() -> None:
+    text = "lora: &shape {r: 8}\nbaseModel: {name: a/b}\ndataset: {source: {path: x}, format: Text}\n"
+    with pytest.raises(Refusal, match=r"^spare: there is no such field$"):
+        spec.parse(f"{text}spare:\n  <<: *shape\n  r: 16\n")
+
+
+def test_a_token_in_a_wrong_place_is_not_repeated() -> None:
+    for path in ("output.hub.tokenSecretRef", "output.hub.token", "output.hub.repo", "lora.targetModules"):
+        with pytest.raises(Refusal) as refused:
+            spec.parse(changed(path, "hf_secret of mine"))
+        assert "hf_secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=name) for name, rule in RULES.items()])
