@@ -64,6 +64,12 @@ WRONG: Mapping[str, tuple[str, dict[str, Any], ExitCode, str]] = {
         ExitCode.CONFIG_INVALID,
         "training.extraArgs.report_to: wandb is not installed in the trainer's environment",
     ),
+    "an argument of another type": (
+        "Text",
+        {"training": {"extraArgs": {"neftune_noise_alpha": "banana"}}},
+        ExitCode.CONFIG_INVALID,
+        "training.extraArgs.neftune_noise_alpha: Input should be a valid number, not 'banana'",
+    ),
     "an argument of the other method": (
         "Preference",
         {"training": {"extraArgs": {"packing_strategy": "wrapped"}}},

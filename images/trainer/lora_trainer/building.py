@@ -6,10 +6,10 @@ And the adapter saved at the end, as an engine wants it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from lora_operator.api.lora import CONVERTED
 from lora_operator.api.served_lora import lora_arguments
@@ -44,14 +44,14 @@ def config_class(spec: TrainSpec) -> Any:
 
 def check_extra_args(spec: TrainSpec) -> None:
     """Check `training.extraArgs` against the SFTConfig or DPOConfig that is installed, and the trackers that are."""
-    extra = spec.training.extra_args
+    extra = {key: recipe.scalar(value) for key, value in spec.training.extra_args.items()}
     if extra:
         config = config_class(spec)
-        extra_args.check(extra, known={field.name for field in fields(config)}, config=config.__name__)
+        extra_args.check(extra, known=get_type_hints(config), config=config.__name__)
     if "report_to" in extra:
         from transformers.integrations import get_available_reporting_integrations
 
-        extra_args.check_trackers(recipe.scalar(extra["report_to"]), installed=get_available_reporting_integrations())
+        extra_args.check_trackers(extra["report_to"], installed=get_available_reporting_integrations())
 
 
 def trainer(spec: TrainSpec, *, base: BaseModel, parts: Parts, accelerator: bool) -> Any:

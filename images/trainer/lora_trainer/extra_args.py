@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from lora_operator.protocol.training import Reason
 from lora_trainer.result import Refusal
@@ -99,20 +101,32 @@ NO_TRACKERS: Final = ("none", "all", None)
 """None at all, or whatever there is."""
 
 
-def check(extra: Mapping[str, int | str], *, known: Collection[str], config: str) -> None:
-    """Refuse a key of `training.extraArgs` that is the spec's, the program's, or none of `config`'s (`known`)."""
-    for key in extra:
+def check(extra: Mapping[str, object], *, known: Mapping[str, Any], config: str) -> None:
+    """Refuse a key of `training.extraArgs` that is the spec's, the program's, or none of `config`'s, or a wrong value.
+
+    `known` has the arguments of `config` and their types. Its own checks see few of them, and most only in use.
+    """
+    for key, value in extra.items():
         field = f"training.extraArgs.{key}"
         if key in _SPEC_SAYS:
             raise Refusal(Reason.CONFIG_INVALID, f"{field}: say it in {_SPEC_SAYS[key]}")
         if key in _PROGRAM_DECIDES:
             raise Refusal(Reason.CONFIG_INVALID, f"{field}: may not be set, {_PROGRAM_DECIDES[key]}")
         if key in known:
+            _check_value(field, value, known[key])
             continue
         if key in RENAMED:
             raise Refusal(Reason.CONFIG_INVALID, f"{field}: is gone from trl and transformers; use {RENAMED[key]}")
         near = suggestion(key, sorted(known))
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: trl's {config} has no such argument{near}")
+
+
+def _check_value(field: str, value: object, wanted: Any) -> None:
+    try:
+        TypeAdapter(wanted).validate_python(value, strict=True)
+    except ValidationError as error:
+        faults = dict.fromkeys(fault["msg"] for fault in error.errors())
+        raise Refusal(Reason.CONFIG_INVALID, f"{field}: {' or '.join(faults)}, not {value!r}") from error
 
 
 def check_trackers(asked: object, *, installed: Collection[str]) -> None:

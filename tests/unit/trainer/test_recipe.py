@@ -14,7 +14,12 @@ from lora_trainer import extra_args, recipe, servable, spec
 from lora_trainer.result import Refusal
 from lora_trainer.spec import TrainSpec
 
-KNOWN = {"adam_epsilon", "gradient_checkpointing_kwargs", "neftune_noise_alpha"}
+KNOWN: Mapping[str, Any] = {
+    "adam_epsilon": float,
+    "gradient_checkpointing_kwargs": dict[str, Any] | str | None,
+    "neftune_noise_alpha": float | None,
+    "eval_on_start": bool,
+}
 
 
 def spec_with(*, engine: Mapping[str, object] | None = None, **parts: Mapping[str, object]) -> TrainSpec:
@@ -110,16 +115,31 @@ def test_extra_args_are_read_as_yaml_scalars() -> None:
     ],
 )
 def test_an_extra_arg_that_may_not_be_is_refused_by_name(key: str, sentence: str) -> None:
+    known = dict.fromkeys(("learning_rate", "hub_token", "enable_jit_checkpoint"), str)
     with pytest.raises(Refusal) as refused:
-        extra_args.check(
-            {key: "1"}, config="SFTConfig", known=KNOWN | {"learning_rate", "hub_token", "enable_jit_checkpoint"}
-        )
+        extra_args.check({key: "1"}, config="SFTConfig", known={**KNOWN, **known})
     assert refused.value.reason is Reason.CONFIG_INVALID
     assert str(refused.value).startswith(f"training.extraArgs.{key}: {sentence}")
 
 
 def test_a_known_extra_arg_is_taken() -> None:
-    extra_args.check({"adam_epsilon": "1e-8"}, config="SFTConfig", known=KNOWN)
+    given = {"adam_epsilon": 1e-8, "neftune_noise_alpha": 5, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    extra_args.check(given, config="SFTConfig", known=KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("adam_epsilon", "small", "Input should be a valid number, not 'small'"),
+        ("adam_epsilon", True, "Input should be a valid number, not True"),
+        ("eval_on_start", 1, "Input should be a valid boolean, not 1"),
+        ("gradient_checkpointing_kwargs", 7, "Input should be a valid dictionary or Input should be a valid string"),
+    ],
+)
+def test_an_extra_arg_of_another_type_is_refused_by_name(key: str, value: object, sentence: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        extra_args.check({key: value}, config="SFTConfig", known=KNOWN)
+    assert str(refused.value).startswith(f"training.extraArgs.{key}: {sentence}")
 
 
 def test_a_plain_adapter_is_the_default() -> None:
