@@ -197,6 +197,12 @@ def make_adapter(
     )
 
 
+def with_null(name: str, **config: object) -> AdapterFiles:
+    """Make the plain adapter with null in a field, which `make_adapter` would leave out."""
+    made = make_adapter(config=config)
+    return made.with_file(adapter.CONFIG, json.dumps(made.config | {name: None}).encode())
+
+
 def with_gain(gain: float, *, base: BaseShape = TINY_LLAMA, rank: int = 8) -> AdapterFiles:
     """Make an adapter of the gated MLP alone; each of its modules multiplies an input of ones by *gain* at most."""
     random = np.random.default_rng(0)
