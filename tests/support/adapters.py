@@ -96,7 +96,7 @@ class BaseShape:
 
 TINY_LLAMA = BaseShape()
 TINY_QWEN2 = BaseShape(model_type="qwen2")
-TINY_PHI3 = BaseShape(model_type="phi3")
+TINY_PHI3 = BaseShape(model_type="phi3", tied=True)
 TensorData = tuple[str, tuple[int, ...], bytes]
 
 

@@ -12,7 +12,7 @@ from .config import LoraConfig
 from .findings import Code, Findings
 from .literals import Literals
 from .names import CONFIG
-from .regex_syntax import BrokenRegexError, EndlessRegexError, RegexError
+from .regex_syntax import BrokenRegexError, EndlessRegexError, RegexError, UnknownRegexError
 from .regexes import Regex
 
 _LITERAL = re.compile(r"\^?[A-Za-z0-9_.-]{1,512}")
@@ -22,6 +22,8 @@ _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(\d+)\.")
 _LAYERS_PATTERN = re.compile(r"[A-Za-z0-9_]{1,64}")
 # Neither Linear nor Conv1D, or the head: no part of what PEFT calls all-linear.
 _NO_LINEAR = frozenset({"embed_tokens", "lm_head", "wte", "wpe", "word_embeddings", "embed_in", "embed_out"})
+# To the package `regex`, with which vLLM matches, these mean "about like this" and classes of characters.
+_OTHERWISE = re.compile(r"\{(?![\d,])|\[:")
 _REGEXES_LIMIT = 256
 # Characters of names that regexes step through, and that are cut at each dot for a list of targets. Of the largest
 # models, with experts by the hundred, some 70 million are cut, which takes a fraction of a second.
@@ -68,6 +70,8 @@ class Lookup(Generic[Value]):
         """Return the value for *module*; None where a key that was refused may decide it."""
         if self.refused:
             return None
+        if len(self._values) == 1:
+            return self._values[0]
         try:
             first = self._literals.first(module)
         except RegexError as error:
@@ -89,6 +93,8 @@ class Lookup(Generic[Value]):
     def _regex(self, key: str) -> Regex:
         if len(self._regexes) >= _REGEXES_LIMIT:
             raise EndlessRegexError(f"more than {_REGEXES_LIMIT} regexes")
+        if _OTHERWISE.search(key):
+            raise UnknownRegexError("vLLM's library for regexes reads it otherwise than Python's")
         return Regex(rf"(.*\.)?({key})$")
 
 

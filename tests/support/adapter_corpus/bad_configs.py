@@ -60,6 +60,11 @@ _RANKS = (
         lambda: make_adapter(ranks={"v_proj": 4})),
 )  # fmt: skip
 
+_PATTERNS = (
+    bad("alpha_pattern about like a name, as vLLM reads it", Code.PATTERN_NOT_SUPPORTED,
+        with_config(alpha_pattern={"(v_prox){e<=1}": 64})),
+)  # fmt: skip
+
 _SCOPE = (
     bad("targets narrower than the tensors", Code.NOT_TARGETED, with_config(target_modules=["q_proj"])),
     bad("a regex narrower than the tensors", Code.NOT_TARGETED, with_config(target_modules=r".*\.q_proj")),
@@ -123,4 +128,4 @@ _VARIANTS = (
     bad("another engine", Code.UNKNOWN_ENGINE, make_adapter, engine=replace(CPU, type="TGI"), askable=False),
 )  # fmt: skip
 
-BAD_CONFIGS: tuple[Case, ...] = (*_FIELDS, *_RANKS, *_SCOPE, *_VARIANTS)
+BAD_CONFIGS: tuple[Case, ...] = (*_FIELDS, *_RANKS, *_PATTERNS, *_SCOPE, *_VARIANTS)
