@@ -13,7 +13,7 @@ from .findings import Code, Findings
 from .literals import Literals
 from .names import CONFIG
 from .regex_syntax import BrokenRegexError, EndlessRegexError, RegexError, UnknownRegexError
-from .regexes import Regex
+from .regexes import Budget, Regex
 
 _LITERAL = re.compile(r"\^?[A-Za-z0-9_.-]{1,512}")
 _LAYER = re.compile(r"\.(\d{1,6})\.")
@@ -42,7 +42,8 @@ def is_literal(key: str) -> bool:
 class Lookup(Generic[Value]):
     """The keys of rank_pattern or alpha_pattern, looked up as PEFT's `get_pattern_key` does: the first wins."""
 
-    def __init__(self, pattern: Mapping[str, Value], default: Value) -> None:
+    def __init__(self, pattern: Mapping[str, Value], default: Value, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget()
         self._values = [*pattern.values(), default]
         self._literals = Literals()
         self._regexes: list[tuple[int, Regex]] = []
@@ -95,13 +96,14 @@ class Lookup(Generic[Value]):
             raise EndlessRegexError(f"more than {_REGEXES_LIMIT} regexes")
         if _OTHERWISE.search(key):
             raise UnknownRegexError("vLLM's library for regexes reads it otherwise than Python's")
-        return Regex(rf"(.*\.)?({key})$")
+        return Regex(rf"(.*\.)?({key})$", self._budget)
 
 
 class Targets:
     """What target_modules, exclude_modules and layers_to_transform leave in."""
 
-    def __init__(self, config: LoraConfig) -> None:
+    def __init__(self, config: LoraConfig, budget: Budget) -> None:
+        self._budget = budget
         self.refused: list[tuple[str, str, RegexError]] = []
         # PEFT's word for every linear layer but the head; any other text is a regex.
         targets = config.target_modules
@@ -149,7 +151,7 @@ class Targets:
         if not isinstance(value, str):
             return frozenset(value)
         try:
-            return Regex(value)
+            return Regex(value, self._budget)
         except RegexError as error:
             self.refused.append((name, value, error))
             return None
@@ -159,9 +161,10 @@ class Patterns:
     """All that a config says of modules by their names."""
 
     def __init__(self, config: LoraConfig) -> None:
-        self.ranks = Lookup(config.rank_pattern, config.rank)
-        self.alphas = Lookup(config.alpha_pattern, config.lora_alpha)
-        self.targets = Targets(config)
+        budget = Budget()
+        self.ranks = Lookup(config.rank_pattern, config.rank, budget)
+        self.alphas = Lookup(config.alpha_pattern, config.lora_alpha, budget)
+        self.targets = Targets(config, budget)
 
     def are_affordable(self, modules: Iterable[str], findings: Findings) -> bool:
         """Report what is there to keep a processor busy: each character of each module, for each regex and each dot."""
