@@ -96,7 +96,7 @@ class BaseShape:
 
 TINY_LLAMA = BaseShape()
 TINY_QWEN2 = BaseShape(model_type="qwen2")
-TINY_PHI3 = BaseShape(model_type="phi3")
+TINY_PHI3 = BaseShape(model_type="phi3", tied=True)
 TensorData = tuple[str, tuple[int, ...], bytes]
 
 
@@ -195,6 +195,12 @@ def make_adapter(
             adapter.WEIGHTS: safetensors({name: data for name, data in sorted(made.items()) if data is not None}),
         }
     )
+
+
+def with_null(name: str, **config: object) -> AdapterFiles:
+    """Make the plain adapter with null in a field, which `make_adapter` would leave out."""
+    made = make_adapter(config=config)
+    return made.with_file(adapter.CONFIG, json.dumps(made.config | {name: None}).encode())
 
 
 def with_gain(gain: float, *, base: BaseShape = TINY_LLAMA, rank: int = 8) -> AdapterFiles:

@@ -35,6 +35,11 @@ class LoraConfig:
     base_model: str | None
     raw: dict[str, object] = field(repr=False)
 
+    @property
+    def init(self) -> object:
+        """What PEFT starts with where there are no tensors; anything false but a text leaves B at random."""
+        return self.raw.get("init_lora_weights", True)
+
     def highest_rank(self) -> tuple[str, int]:
         """Return the field with the highest rank, and the rank: vLLM refuses it even for a module that is not there."""
         ranks = {"r": self.rank} | {f"rank_pattern.{key}": rank for key, rank in self.rank_pattern.items()}
@@ -182,7 +187,8 @@ class _Reader:
         if value is None or value == []:
             return None
         layers = value if isinstance(value, list) else [value]
-        if all(type(layer) is int and 0 <= layer < _RANK_LIMIT for layer in layers):
+        # One that is not there is none that is transformed.
+        if all(type(layer) is int for layer in layers):
             return tuple(layers)
         self._refuse("layers_to_transform", value, "layer numbers")
         return None
@@ -209,7 +215,7 @@ class _Reader:
     def check_dropout(self) -> None:
         """Inference never uses it, but PEFT refuses to build a layer with an impossible one."""
         value = self._raw.get("lora_dropout", 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value > 1:
+        if not isinstance(value, int | float) or value > 1:
             self._refuse("lora_dropout", value, "a number up to 1")
 
     def check_layers(self) -> None:
@@ -235,7 +241,9 @@ class _Reader:
 
     def _number(self, where: str, value: object) -> float:
         # An integer of 400 digits is JSON, but no float; 1e30 times any weight is no number in float32.
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30:
+        if isinstance(value, int | float) and abs(value) < 1e30:
+            if isinstance(value, bool):
+                self._warn(where, value, "a number (PEFT and vLLM count with true as 1)")
             return float(value)
         self._refuse(where, value, "a finite number")
         return 0.0
@@ -253,4 +261,4 @@ class _Reader:
 
 
 def _is_texts(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(item, str) and item for item in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

@@ -12,8 +12,8 @@ from .config import LoraConfig
 from .findings import Code, Findings
 from .literals import Literals
 from .names import CONFIG
-from .regex_syntax import BrokenRegexError, EndlessRegexError, RegexError
-from .regexes import Regex
+from .regex_syntax import BrokenRegexError, EndlessRegexError, RegexError, UnknownRegexError
+from .regexes import Budget, Regex
 
 _LITERAL = re.compile(r"\^?[A-Za-z0-9_.-]{1,512}")
 _LAYER = re.compile(r"\.(\d{1,6})\.")
@@ -22,6 +22,8 @@ _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(\d+)\.")
 _LAYERS_PATTERN = re.compile(r"[A-Za-z0-9_]{1,64}")
 # Neither Linear nor Conv1D, or the head: no part of what PEFT calls all-linear.
 _NO_LINEAR = frozenset({"embed_tokens", "lm_head", "wte", "wpe", "word_embeddings", "embed_in", "embed_out"})
+# To the package `regex`, with which vLLM matches, these mean "about like this" and classes of characters.
+_OTHERWISE = re.compile(r"\{(?![\d,])|\[:")
 _REGEXES_LIMIT = 256
 # Characters of names that regexes step through, and that are cut at each dot for a list of targets. Of the largest
 # models, with experts by the hundred, some 70 million are cut, which takes a fraction of a second.
@@ -40,7 +42,8 @@ def is_literal(key: str) -> bool:
 class Lookup(Generic[Value]):
     """The keys of rank_pattern or alpha_pattern, looked up as PEFT's `get_pattern_key` does: the first wins."""
 
-    def __init__(self, pattern: Mapping[str, Value], default: Value) -> None:
+    def __init__(self, pattern: Mapping[str, Value], default: Value, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget()
         self._values = [*pattern.values(), default]
         self._literals = Literals()
         self._regexes: list[tuple[int, Regex]] = []
@@ -68,6 +71,8 @@ class Lookup(Generic[Value]):
         """Return the value for *module*; None where a key that was refused may decide it."""
         if self.refused:
             return None
+        if len(self._values) == 1:
+            return self._values[0]
         try:
             first = self._literals.first(module)
         except RegexError as error:
@@ -89,13 +94,16 @@ class Lookup(Generic[Value]):
     def _regex(self, key: str) -> Regex:
         if len(self._regexes) >= _REGEXES_LIMIT:
             raise EndlessRegexError(f"more than {_REGEXES_LIMIT} regexes")
-        return Regex(rf"(.*\.)?({key})$")
+        if _OTHERWISE.search(key):
+            raise UnknownRegexError("vLLM's library for regexes reads it otherwise than Python's")
+        return Regex(rf"(.*\.)?({key})$", self._budget)
 
 
 class Targets:
     """What target_modules, exclude_modules and layers_to_transform leave in."""
 
-    def __init__(self, config: LoraConfig) -> None:
+    def __init__(self, config: LoraConfig, budget: Budget) -> None:
+        self._budget = budget
         self.refused: list[tuple[str, str, RegexError]] = []
         # PEFT's word for every linear layer but the head; any other text is a regex.
         targets = config.target_modules
@@ -143,7 +151,7 @@ class Targets:
         if not isinstance(value, str):
             return frozenset(value)
         try:
-            return Regex(value)
+            return Regex(value, self._budget)
         except RegexError as error:
             self.refused.append((name, value, error))
             return None
@@ -153,9 +161,10 @@ class Patterns:
     """All that a config says of modules by their names."""
 
     def __init__(self, config: LoraConfig) -> None:
-        self.ranks = Lookup(config.rank_pattern, config.rank)
-        self.alphas = Lookup(config.alpha_pattern, config.lora_alpha)
-        self.targets = Targets(config)
+        budget = Budget()
+        self.ranks = Lookup(config.rank_pattern, config.rank, budget)
+        self.alphas = Lookup(config.alpha_pattern, config.lora_alpha, budget)
+        self.targets = Targets(config, budget)
 
     def are_affordable(self, modules: Iterable[str], findings: Findings) -> bool:
         """Report what is there to keep a processor busy: each character of each module, for each regex and each dot."""

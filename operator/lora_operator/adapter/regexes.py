@@ -6,20 +6,36 @@ from .regex_syntax import WORD, Chars, Either, EndlessRegexError, Loop, Node, Pl
 
 _PATTERN_LIMIT = 8192
 _STATES_LIMIT = 4096
-_STEPS_LIMIT = 500_000
+STEPS_LIMIT = 2_000_000
+# What a step that is remembered counts for: they take memory, of which some 150 MB may be filled.
+_REMEMBERED = 8
 _END = ""
 
 
-class Regex:
-    """A regex that is safe to ask; raises RegexError where it can't be one."""
+@dataclass(slots=True)
+class Budget:
+    """How many steps regexes may take together, to be built and to be asked: some half a second's worth."""
 
-    def __init__(self, text: str) -> None:
+    left: int = STEPS_LIMIT
+
+    def spend(self, steps: int) -> None:
+        """Take *steps* away; raises EndlessRegexError where no more are left."""
+        self.left -= steps
+        if self.left < 0:
+            raise EndlessRegexError(f"more than {STEPS_LIMIT} steps, with the others")
+
+
+class Regex:
+    """A regex that is safe to ask; raises RegexError where it can't be one, or its *budget* is spent."""
+
+    def __init__(self, text: str, budget: Budget | None = None) -> None:
+        budget = budget or Budget()
         if len(text) > _PATTERN_LIMIT:
             raise EndlessRegexError(f"{len(text)} characters, more than {_PATTERN_LIMIT}")
         self._text = text
         tree = parse(text)
-        self._automaton = _Automaton(tree.node)
-        self._ahead = [(negative, _Automaton(node)) for negative, node in tree.ahead]
+        self._automaton = _Automaton(tree.node, budget)
+        self._ahead = [(negative, _Automaton(node, budget)) for negative, node in tree.ahead]
 
     def __str__(self) -> str:
         """Return the regex as it was written."""
@@ -41,59 +57,62 @@ class _State:
     free: list[tuple[str, int]] = field(default_factory=list)
 
 
+@dataclass(slots=True, eq=False)
+class _Row:
+    """Many states at once, after a character of the kind *before*; for each character that was met, what it does.
+
+    That is: whether the end is reached before the character, and the row after it, None where nothing leads on.
+    """
+
+    states: frozenset[int]
+    before: str
+    known: dict[str, tuple[bool, "_Row | None"]] = field(default_factory=dict)
+
+
 class _Automaton:
     """Thompson's: in many states at once. It remembers each step, so that most names cost a look-up a character."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, budget: Budget) -> None:
+        self._budget = budget
         self._states: list[_State] = [_State()]
         self._last = self._build(node, 0)
-        self._steps = 0
-        self._known: dict[tuple[frozenset[int], str, str], frozenset[int]] = {}
+        self._rows: dict[tuple[frozenset[int], str], _Row] = {}
+        self._first = self._row(frozenset({0}), "^")
 
     def matches(self, name: str, *, whole: bool) -> bool:
         """Tell whether it leads through *name*, all of it or any part from its start."""
-        states, before = frozenset({0}), "^"
-        for character in (*name, _END):
-            reached = self._reached(states, before, character)
-            if self._last in reached and (character == _END or not whole):
+        row = self._first
+        for character in name:
+            is_end, following = row.known.get(character) or self._step(row, character)
+            if is_end and not whole:
                 return True
-            if character == _END:
-                break
-            states, before = self._step(states, before, character), _kind(character)
-            if not states:
-                break
-        return False
+            if following is None:
+                return False
+            row = following
+        return (row.known.get(_END) or self._step(row, _END))[0]
 
-    def _step(self, states: frozenset[int], before: str, character: str) -> frozenset[int]:
-        key = (states, before, character)
-        if key not in self._known:
-            bit = 1 << ord(character) if character.isascii() else 0
-            self._steps += len(states)
-            self._known[key] = frozenset(
-                target
-                for state in self._reached(states, before, character)
-                for mask, target in self._states[state].over
-                if mask & bit
-            )
-        return self._known[key]
+    def _step(self, row: _Row, character: str) -> tuple[bool, _Row | None]:
+        reached = self._follow(row.states, row.before, character)
+        bit = 1 << ord(character) if character != _END and character.isascii() else 0
+        self._budget.spend(_REMEMBERED + len(reached))
+        states = frozenset(target for state in reached for mask, target in self._states[state].over if mask & bit)
+        following = self._row(states, _kind(character)) if states else None
+        row.known[character] = self._last in reached, following
+        return row.known[character]
 
-    def _reached(self, states: frozenset[int], before: str, after: str) -> frozenset[int]:
-        """Follow what costs no character, between a character of the kind *before* and the character *after*."""
-        key = (states, before, f"free {_kind(after)}")
-        if key not in self._known:
-            self._known[key] = frozenset(self._follow(states, before, after))
-        return self._known[key]
+    def _row(self, states: frozenset[int], before: str) -> _Row:
+        return self._rows.setdefault((states, before), _Row(states, before))
 
     def _follow(self, states: frozenset[int], before: str, after: str) -> set[int]:
+        """Follow what costs no character, between a character of the kind *before* and the character *after*."""
         seen, waiting = set(states), list(states)
         while waiting:
-            for place, target in self._states[waiting.pop()].free:
-                self._steps += 1
+            ways = self._states[waiting.pop()].free
+            self._budget.spend(len(ways))
+            for place, target in ways:
                 if target not in seen and _is_at(place, before, _kind(after)):
                     seen.add(target)
                     waiting.append(target)
-        if self._steps > _STEPS_LIMIT:
-            raise EndlessRegexError(f"more than {_STEPS_LIMIT} steps")
         return seen
 
     def _build(self, node: Node, start: int) -> int:
@@ -138,6 +157,7 @@ class _Automaton:
     def _new(self) -> int:
         if len(self._states) >= _STATES_LIMIT:
             raise EndlessRegexError(f"more than {_STATES_LIMIT} states")
+        self._budget.spend(1)
         self._states.append(_State())
         return len(self._states) - 1
 

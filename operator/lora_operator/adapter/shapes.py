@@ -140,7 +140,7 @@ def check_missing(
     if not missing:
         return
     # PEFT starts such a module at B = 0, which changes nothing - unless the config asks for a random B.
-    report = findings.error if config.raw.get("init_lora_weights") is False else findings.warning
+    report = findings.error if not config.init else findings.warning
     report(
         Code.MISSING_TENSOR,
         "target_modules",

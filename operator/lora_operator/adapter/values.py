@@ -55,6 +55,8 @@ def check_values(  # noqa: PLR0913, PLR0917 - values meet config and engine here
                 expected=f"at most {gain_limit:g}",
                 fix="train with a smaller lora_alpha",
             )
+        if not adapter.magnitudes:
+            continue  # header level
         magnitudes = {half: adapter.magnitudes.get(module.tensor_name(half), 0.0) for half in module.halves}
         # vLLM multiplies B by the scaling, in the engine's dtype.
         scaled = {"A": 1.0, "B": max(scaling, 1.0)}

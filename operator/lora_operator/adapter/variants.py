@@ -4,6 +4,8 @@ vLLM reads some fields to refuse them and never looks at others, so an adapter t
 wrongly. Sources: vllm/lora/peft_helper.py (0.32) and peft/tuners/lora/config.py (0.21).
 """
 
+import math
+
 from .config import LoraConfig
 from .findings import Code, Findings
 from .names import CONFIG
@@ -11,8 +13,10 @@ from .names import CONFIG
 _MERGE = "merge it into the base (PEFT's merge_and_unload), or train a plain LoRA"
 _RETRAIN = "train without it"
 
-# Inits that only choose where training starts; with the others PEFT changes the base's weights as well.
-_PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
+# Inits that only choose where training starts; with the others PEFT changes the base's weights as well. PEFT knows two
+# of the names in any case of their letters.
+_PLAIN_INITS = frozenset({"eva", "orthogonal", "lora_ga"})
+_PLAIN_INITS_IN_ANY_CASE = frozenset({"gaussian", "mica"})
 _BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq")
 
 _UNSUPPORTED = {
@@ -25,8 +29,8 @@ _UNSUPPORTED = {
     "megatron_config": "vLLM does not read it, PEFT builds other layers with it",
     "arrow_config": "vLLM does not read it, PEFT routes between adapters with it",
     "kasa_config": "vLLM does not read it, PEFT computes otherwise with it",
-    "monteclora_config": "vLLM does not read it, PEFT computes otherwise with it",
-    "velora_config": "vLLM does not read it",
+    "monteclora_config": "PEFT saves tensors of its own along, which vLLM refuses",
+    "velora_config": "PEFT saves tensors of its own along, which vLLM refuses",
 }  # fmt: skip
 
 # PEFT makes an object of each, and refuses what is neither an object nor null.
@@ -53,10 +57,9 @@ def check_variant(config: LoraConfig, findings: Findings) -> None:
     """Report every field that makes this something else than a LoRA which vLLM computes as PEFT does."""
     raw = config.raw
     _check_kind(raw, findings)
-    _check_init(raw.get("init_lora_weights"), findings)
+    _check_init(config, findings)
     for name, reason in _UNSUPPORTED.items():
-        # An empty sub-config is one all the same: PEFT fills in its defaults, and builds the variant.
-        if raw.get(name) or (name in _SUB_CONFIGS and raw.get(name) is not None):
+        if _is_given(name, raw.get(name)):
             findings.error(
                 Code.UNSUPPORTED_VARIANT, name, found=raw[name], expected=f"not set ({reason})", fix=_RETRAIN
             )
@@ -69,6 +72,7 @@ def check_variant(config: LoraConfig, findings: Findings) -> None:
                 expected="an object, or null",
                 fix=f"correct it in {CONFIG}",
             )
+    _check_eva(raw.get("eva_config"), findings)
     for name in raw.keys() - _READ_ELSEWHERE - _HARMLESS - _UNSUPPORTED.keys():
         if raw[name]:
             findings.warning(
@@ -78,6 +82,13 @@ def check_variant(config: LoraConfig, findings: Findings) -> None:
                 expected="a field that vLLM or PEFT 0.21 knows",
                 fix="make sure that the adapter answers as it should without it",
             )
+
+
+def _is_given(name: str, value: object) -> bool:
+    """Tell whether PEFT builds a variant by a field. An empty sub-config is one: it fills in defaults."""
+    if name in _SUB_CONFIGS:
+        return value is not None
+    return (value is not None and value != {}) if name == "trainable_token_indices" else bool(value)
 
 
 def _check_kind(raw: dict[str, object], findings: Findings) -> None:
@@ -141,10 +152,22 @@ def _check_task(task: object, findings: Findings) -> None:
     )
 
 
-def _check_init(init: object, findings: Findings) -> None:
-    if init is None or isinstance(init, bool) or (isinstance(init, str) and init.lower() in _PLAIN_INITS):
+def _check_init(config: LoraConfig, findings: Findings) -> None:
+    init = config.init
+    if init is True or (not init and not isinstance(init, str)):
         return
     text = init.lower() if isinstance(init, str) else ""
+    if (text == init and text in _PLAIN_INITS) or text in _PLAIN_INITS_IN_ANY_CASE:
+        odd = [rank for rank in (config.rank, *config.rank_pattern.values()) if rank % 2]
+        if init == "orthogonal" and odd:
+            findings.error(
+                Code.MALFORMED_CONFIG,
+                "init_lora_weights",
+                found=f"orthogonal, with a rank of {odd[0]}",
+                expected="an even rank (PEFT refuses others)",
+                fix=f"write true, in {CONFIG}: the tensors replace what it starts with",
+            )
+        return
     changes_base = text.startswith(_BASE_CHANGING_INITS)
     findings.error(
         Code.INIT_NOT_SUPPORTED if changes_base else Code.UNSUPPORTED_VARIANT,
@@ -153,6 +176,22 @@ def _check_init(init: object, findings: Findings) -> None:
         expected="an init that leaves the base's weights alone",
         fix=_init_fix(text) if changes_base else _RETRAIN,
     )
+
+
+def _check_eva(config: object, findings: Findings) -> None:
+    """PEFT refuses figures that EVA can't begin with, also where it begins otherwise, and when training is over."""
+    if not isinstance(config, dict):
+        return
+    for name, default, low, high in (("rho", 2.0, 1.0, math.inf), ("tau", 0.99, 0.0, 1.0)):
+        value = config.get(name, default)
+        if not isinstance(value, int | float) or not low <= value <= high:
+            findings.error(
+                Code.MALFORMED_CONFIG,
+                f"eva_config.{name}",
+                found=value,
+                expected=f"a number from {low:g} to {high:g}",
+                fix=f"correct it in {CONFIG}",
+            )
 
 
 def _init_fix(init: str) -> str:

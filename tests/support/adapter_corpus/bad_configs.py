@@ -5,7 +5,9 @@ from dataclasses import replace
 from lora_operator import adapter
 from lora_operator.adapter import Code
 from support.adapter_corpus.case import ALL, CPU, Case, bad, with_config
-from support.adapters import make_adapter
+from support.adapters import make_adapter, with_null
+
+_OWN_TENSORS = "PEFT saves tensors of its own along, which vLLM refuses: without them, it is not what was trained"
 
 _FIELDS = (
     bad("rank 0", Code.MALFORMED_CONFIG, with_config(r=0)),
@@ -25,6 +27,11 @@ _FIELDS = (
     bad("targets a number", Code.MALFORMED_CONFIG, with_config(target_modules=7)),
     bad("targets missing", Code.MALFORMED_CONFIG, with_config(target_modules=None)),
     bad("targets a broken regex", Code.MALFORMED_CONFIG, with_config(target_modules="(q_proj")),
+    bad("dropout as a text", Code.MALFORMED_CONFIG, with_config(lora_dropout="0.1")),
+    bad("rank_pattern null", Code.MALFORMED_CONFIG, lambda: with_null("rank_pattern")),
+    bad("targets in a list of lists", Code.MALFORMED_CONFIG, with_config(target_modules=[["q_proj"]])),
+    bad("all layers transformed by true", Code.MALFORMED_CONFIG, with_config(layers_to_transform=True)),
+    bad("an EVA config with a rho below 1", Code.MALFORMED_CONFIG, with_config(eva_config={"rho": 0.1})),
     bad("an EVA config that is a list", Code.MALFORMED_CONFIG, with_config(eva_config=[1])),
     bad(
         "targets a regex beside layers",
@@ -53,10 +60,19 @@ _RANKS = (
         lambda: make_adapter(ranks={"v_proj": 4})),
 )  # fmt: skip
 
+_PATTERNS = (
+    bad("alpha_pattern about like a name, as vLLM reads it", Code.PATTERN_NOT_SUPPORTED,
+        with_config(alpha_pattern={"(v_prox){e<=1}": 64})),
+)  # fmt: skip
+
 _SCOPE = (
     bad("targets narrower than the tensors", Code.NOT_TARGETED, with_config(target_modules=["q_proj"])),
     bad("a regex narrower than the tensors", Code.NOT_TARGETED, with_config(target_modules=r".*\.q_proj")),
     bad("a regex that matches only a part", Code.NOT_TARGETED, with_config(target_modules="q_proj|v_proj")),
+    bad("all-linear in a list", Code.NOT_TARGETED, with_config(target_modules=["all-linear"])),
+    bad("targets that end within a name", Code.NOT_TARGETED, with_config(target_modules=["attn.q_proj", "v_proj"])),
+    bad("layers of a name that is not there", Code.NOT_TARGETED,
+        with_config(layers_to_transform=[0, 1], layers_pattern="h")),
     bad("excluded though in the file", Code.NOT_TARGETED, with_config(exclude_modules=["v_proj"])),
     bad("excluded by a regex though in the file", Code.NOT_TARGETED, with_config(exclude_modules=r".*v_proj")),
     bad("layers narrower than the tensors", Code.NOT_TARGETED, with_config(layers_to_transform=1)),
@@ -64,11 +80,14 @@ _SCOPE = (
         lambda: make_adapter(targets=[*ALL, "embed_tokens"], config={"target_modules": "all-linear"})),
     bad("missing tensors with a random init", Code.MISSING_TENSOR,
         with_config(target_modules=["q_proj", "v_proj", "o_proj"], init_lora_weights=False)),
+    bad("missing tensors with no init", Code.MISSING_TENSOR, lambda: with_null(
+        "init_lora_weights", target_modules=["q_proj", "v_proj", "o_proj"])),
 )  # fmt: skip
 
 _VARIANTS = (
     bad("DoRA", Code.DORA_NOT_SUPPORTED, with_config(use_dora=True)),
     bad("bias all", Code.BIAS_NOT_SUPPORTED, with_config(bias="all")),
+    bad("bias null", Code.BIAS_NOT_SUPPORTED, lambda: with_null("bias")),
     bad("bias lora_only", Code.BIAS_NOT_SUPPORTED, with_config(bias="lora_only")),
     bad("lora_bias", Code.BIAS_NOT_SUPPORTED, with_config(lora_bias=True)),
     bad("modules_to_save", Code.MODULES_TO_SAVE_NOT_SUPPORTED, with_config(modules_to_save=["lm_head"])),
@@ -76,12 +95,20 @@ _VARIANTS = (
         bad(f"init {init}", Code.INIT_NOT_SUPPORTED, with_config(init_lora_weights=init))
         for init in ("pissa", "pissa_niter_16", "olora", "corda", "LoftQ")
     ),
+    bad("an init in other letters than PEFT's", Code.UNSUPPORTED_VARIANT, with_config(init_lora_weights="EVA")),
+    bad("an orthogonal init of an odd rank", Code.MALFORMED_CONFIG,
+        lambda: make_adapter(rank=5, config={"init_lora_weights": "orthogonal"})),
+    bad("an init that is a number", Code.UNSUPPORTED_VARIANT, with_config(init_lora_weights=1)),
     bad("an unknown init", Code.UNSUPPORTED_VARIANT, with_config(init_lora_weights="magic")),
     bad("aLoRA", Code.UNSUPPORTED_VARIANT, with_config(alora_invocation_tokens=[1, 2])),
     bad("layer replication", Code.UNSUPPORTED_VARIANT, with_config(layer_replication=[[0, 2]])),
+    bad("BD-LoRA by its defaults", Code.UNSUPPORTED_VARIANT, with_config(use_bdlora={})),
     bad("BD-LoRA", Code.UNSUPPORTED_VARIANT, with_config(use_bdlora={"nblocks": 2})),
     bad("QALoRA", Code.UNSUPPORTED_VARIANT, with_config(use_qalora=True)),
     bad("trained tokens", Code.UNSUPPORTED_VARIANT, with_config(trainable_token_indices=[5])),
+    bad("no trained tokens, in a list", Code.UNSUPPORTED_VARIANT, with_config(trainable_token_indices=[])),
+    bad("VeLoRA", Code.UNSUPPORTED_VARIANT, with_config(velora_config={}), why=_OWN_TENSORS),
+    bad("MonteCLoRA", Code.UNSUPPORTED_VARIANT, with_config(monteclora_config={}), why=_OWN_TENSORS),
     bad("megatron", Code.UNSUPPORTED_VARIANT, with_config(megatron_config={"a": 1})),
     bad("arrow", Code.UNSUPPORTED_VARIANT, with_config(arrow_config={"top_k": 2})),
     bad("kasa by its defaults", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={})),
@@ -93,6 +120,7 @@ _VARIANTS = (
     bad("no peft_type", Code.UNSUPPORTED_VARIANT, with_config(peft_type=None)),
     bad("peft_type in lower case", Code.UNSUPPORTED_VARIANT, with_config(peft_type="lora")),
     bad("another method", Code.UNSUPPORTED_VARIANT, with_config(peft_type="IA3")),
+    bad("a task in lower case", Code.UNSUPPORTED_VARIANT, with_config(task_type="causal_lm")),
     bad("an unknown task", Code.UNSUPPORTED_VARIANT, with_config(task_type="CHAT")),
     bad("a module that the engine leaves out", Code.MODULE_NOT_SERVED,
         lambda: make_adapter(targets=["q_proj", "o_proj"]), engine=replace(CPU, target_modules=("qkv_proj",)),
@@ -100,4 +128,4 @@ _VARIANTS = (
     bad("another engine", Code.UNKNOWN_ENGINE, make_adapter, engine=replace(CPU, type="TGI"), askable=False),
 )  # fmt: skip
 
-BAD_CONFIGS: tuple[Case, ...] = (*_FIELDS, *_RANKS, *_SCOPE, *_VARIANTS)
+BAD_CONFIGS: tuple[Case, ...] = (*_FIELDS, *_RANKS, *_PATTERNS, *_SCOPE, *_VARIANTS)

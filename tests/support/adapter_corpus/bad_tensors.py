@@ -59,6 +59,9 @@ _NAMES = (
     bad("whole embeddings saved along", Code.UNKNOWN_TENSOR,
         lambda: make_adapter(targets=["q_proj", "embed_tokens"], tensors={
             "base_model.model.model.embed_tokens.base_layer.weight": ones(2048, 128)})),
+    bad("a whole head saved along", Code.UNKNOWN_TENSOR,
+        lambda: make_adapter(tensors={"base_model.model.lm_head.base_layer.weight": ones(2048, 128)}), why=_IDLE),
+    bad("a LoRA under a LoRA", Code.UNKNOWN_MODULE, lambda: _with(_pair(f"{Q0}.base_layer"), "base_layer"), why=_IDLE),
     bad("a whole layer saved along", Code.UNKNOWN_TENSOR,
         lambda: make_adapter(tensors={Q0.replace("q_proj", "o_proj.weight"): ones(128, 128)})),
     bad("a bias saved along", Code.UNKNOWN_TENSOR, lambda: make_adapter(tensors={f"{Q0}.lora_B.bias": ones(128)})),
@@ -95,7 +98,7 @@ _HALVES = (
     bad("an empty matrix", Code.SHAPE_MISMATCH, lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": ones(0, 128)})),
     bad("whole numbers", Code.UNSUPPORTED_DTYPE,
         lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": tensor(np.ones((8, 128)), "I32")}),
-        why="nobody trains whole numbers: they are quantised, and their scale is not in the file"),
+        why="they are quantised, and their scale is not in the file; how large they get is not looked at"),
 )  # fmt: skip
 
 BAD_TENSORS: tuple[Case, ...] = (*_BASES, *_NAMES, *_HALVES)

@@ -37,6 +37,7 @@ _SCALING = (
     good("negative alpha", with_config(lora_alpha=-16)),
     good("alpha that is no whole number", with_config(lora_alpha=12.5)),
     good("alpha zero", with_config(lora_alpha=0)),
+    good("alpha true", with_config(lora_alpha=True), Code.MALFORMED_CONFIG),
     good("alpha far above the rank", with_config(lora_alpha=512)),
     good("a gated MLP as loud as a trained one can get", lambda: with_gain(1e6)),
     good("a gated MLP just below the largest gain", lambda: with_gain(9e10)),
@@ -70,6 +71,11 @@ _SCALING = (
     good("rank_pattern: the first key wins", lambda: make_adapter(
         ranks={"v_proj": 4}, config={"rank_pattern": {"layers.[01].self_attn.v_proj": 4, "v_proj": 8}})),
     good("alpha_pattern", with_config(alpha_pattern={"self_attn.v_proj": 3})),
+    good("alpha_pattern by layer", with_config(
+        alpha_pattern={"layers.0.self_attn.q_proj": 1, "layers.1.self_attn.q_proj": 64})),
+    good("another rank for each of what vLLM keeps in one", lambda: make_adapter(
+        targets=["q_proj", "k_proj", "v_proj"], ranks={"k_proj": 2, "v_proj": 16},
+        config={"rank_pattern": {"k_proj": 2, "v_proj": 16}})),
     good("alpha_pattern by a regex", with_config(alpha_pattern={r".*\.(q|k)_proj": 3.5})),
     good("alpha_pattern with a negative value", with_config(alpha_pattern={"q_proj": -2})),
     good(
@@ -84,6 +90,8 @@ _SCALING = (
 _TARGETS = (
     good("full names as targets", with_config(target_modules=_FULL_NAMES)),
     good("targets that the base lacks", with_config(target_modules=["q_proj", "v_proj", "c_attn"])),
+    good("targets with an empty name among them", with_config(target_modules=["q_proj", "v_proj", ""])),
+    good("all-linear in capitals", lambda: make_adapter(targets=ALL, config={"target_modules": "ALL-LINEAR"})),
     good("all-linear", lambda: make_adapter(targets=ALL, config={"target_modules": "all-linear"})),
     good("targets by a regex", with_config(target_modules=".*(q|v)_proj")),
     good("targets by a regex with classes", with_config(target_modules=r"model\.layers\.[0-9]+\.self_attn\.[qv]_proj")),
@@ -101,6 +109,12 @@ _TARGETS = (
         "one layer transformed",
         lambda: make_adapter(base=replace(TINY_LLAMA, layers=1), config={"layers_to_transform": [0]}),
     ),
+    good("layers transformed that are not there, and are", with_config(layers_to_transform=[-1, 0, 1, 7])),
+    good(
+        "layers transformed, of names that are a regex",
+        with_config(layers_to_transform=[0, 1], layers_pattern=["lay[a-z]+"]),
+        Code.NOT_CHECKED,
+    ),
     good(
         "one layer transformed, and which names are layers",
         lambda: make_adapter(
@@ -116,13 +130,21 @@ _TARGETS = (
 
 _INITS = tuple(
     good(f"init {name}", with_config(init_lora_weights=name))
-    for name in ("gaussian", "eva", "orthogonal", "mica", "lora_ga", False)
+    for name in ("gaussian", "eva", "orthogonal", "mica", "lora_ga", False, "MiCA", 0)
 )
 
 _HARMLESS = (
     good("EVA with its config", with_config(init_lora_weights="eva", eva_config={"rho": 2.0, "tau": 0.99})),
     good("fan_in_fan_out", with_config(fan_in_fan_out=True)),
     good("dropout in training", with_config(lora_dropout=0.3)),
+    good("dropout of everything", with_config(lora_dropout=True)),
+    good("a model of one's own mapped", with_config(auto_mapping={"base_model_class": "LlamaForCausalLM"})),
+    *(
+        good(f"task {task}", with_config(task_type=task), Code.NOT_CHECKED)
+        for task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM")
+    ),
+    good("no token trained", with_config(trainable_token_indices={})),
+    good("vLLM's own fields", with_config(vllm_lora_scaling_factor=9.0), Code.UNKNOWN_FIELD),
     good("weight tying without embeddings", with_config(ensure_weight_tying=True)),
     good("no task", with_config(task_type=None)),
     good("base named by a path", with_config(base_model_name_or_path="/home/me/models/llama")),

@@ -13,7 +13,7 @@ from support.adapters import TINY_LLAMA, TINY_PHI3, TINY_QWEN2, BaseShape
 from tinymodel import cached
 
 BASES: Final = (TINY_LLAMA, TINY_QWEN2, TINY_PHI3)
-"""Qwen2 has biases on some projections and none on others, Phi-3 keeps several in one."""
+"""Qwen2 has biases on some projections and none on others, Phi-3 keeps several in one; its head is the embeddings."""
 # What the tokenizer, which they share, says of its tokens, and how much the engine keeps in mind.
 _SHARED: Final = ("bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings")
 

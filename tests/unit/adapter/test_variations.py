@@ -36,15 +36,17 @@ def judge(files: AdapterFiles, folder: Path) -> Verdict:
 def plain(draw: st.DrawFn) -> AdapterFiles:
     """Draw an adapter that PEFT could have saved: ranks and alphas by patterns, any dtype, any targets."""
     targets = draw(st.lists(st.sampled_from(ALL), min_size=1, unique=True))
-    rank = draw(st.integers(1, 16))
-    ranks = draw(st.dictionaries(st.sampled_from(targets), st.integers(1, 16)))
+    init = draw(st.sampled_from([True, False, "gaussian", "eva", "mica", "orthogonal", "lora_ga"]))
+    sizes = st.integers(1, 8).map(lambda half: 2 * half) if init == "orthogonal" else st.integers(1, 16)
+    rank = draw(sizes)
+    ranks = draw(st.dictionaries(st.sampled_from(targets), sizes))
     written = draw(st.sampled_from(WAYS_TO_WRITE))
     config = {
         "rank_pattern": {written(name): size for name, size in ranks.items()},
         "alpha_pattern": draw(st.dictionaries(st.sampled_from(targets), st.floats(-64, 64, allow_nan=False))),
         "lora_alpha": draw(st.integers(-64, 64)),
         "use_rslora": draw(st.booleans()),
-        "init_lora_weights": draw(st.sampled_from([True, False, "gaussian", "eva", "mica", "orthogonal", "lora_ga"])),
+        "init_lora_weights": init,
         "lora_dropout": draw(st.floats(0, 1)),
         "fan_in_fan_out": draw(st.booleans()),
         "exclude_modules": draw(st.sampled_from([None, ["lm_head"], ".*vision.*"])),
