@@ -196,7 +196,7 @@ def _what(request: web.Request, body: bytes) -> str | None:
     sent: Object | list[Object] = json.loads(body) if body else {}
     obj = sent if isinstance(sent, dict) else {}  # a JSON patch is a list, of an object that the path names
     name = parts[1] if len(parts) > 1 else obj["metadata"]["name"]
-    plain = re.sub(r"-[0-9a-f]{10}$|(?<=-lora)-[0-7]$", "", name)
+    plain = re.sub(r"-[0-9a-f]{10}(?=(-data)?$)|(?<=-lora)-[0-7]$", "", name)
     conditions = (obj.get("status") or {}).get("conditions") or []
     said = "".join(f" {one['reason']}" for one in conditions if one["type"] == "Ready")
     return f"{verb} {'/'.join([parts[0], plain, *parts[2:]])}{said}"

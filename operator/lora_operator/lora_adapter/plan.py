@@ -83,9 +83,11 @@ def rollout(observed: Observed, target: Entry | None) -> Rollout:
     """Return what to hold: the target, and the version before it until the target answers on every Ready pod.
 
     Without a target (its source can't be resolved, or is refused) everything stays as it is; unless its engine, which
-    is there, does not let it in any more.
+    is there, does not let it in any more. Where the engine is gone nothing serves, whatever is still wanted.
     """
-    if observed.engine is not None and not observed.allowed:
+    if observed.engine is None:
+        return Rollout(current=None, target=None, want=observed.held)
+    if not observed.allowed:
         return Rollout(current=None, target=None, want=())
     if target is None:
         return Rollout(current=_serving(observed, observed.held), target=None, want=observed.held)

@@ -59,7 +59,8 @@ def status(observed: Observed, outcome: Outcome) -> AdapterStatus:
         conditions=fold(
             observed.status.conditions, facts, generation=observed.adapter.metadata.generation, now=observed.now
         ),
-        current=_version(current),
+        # What served last on an engine that is gone: it tells that engine from one that never was.
+        current=_version(current) if observed.engine is not None else observed.status.current,
         next=_version(target) if target is not None and target != current else None,
         replicas=Replicas(desired=len(observed.pods), loaded=len(observed.pods) - len(lacking)),
         pods=tuple(

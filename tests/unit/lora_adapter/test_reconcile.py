@@ -122,3 +122,19 @@ async def test_nobody_asks_for_a_token_that_no_agent_lacks(world: TrainingWorld)
     await reconcile(ADAPTER, world.world)
 
     assert ready(world)[:2] == ("True", "Loaded")
+
+
+async def test_an_engine_that_is_gone_is_gone_to_every_start_of_the_operator(world: TrainingWorld) -> None:
+    loaded = told(make_entry(credential=CREDENTIAL), State.LOADED)
+    world.world.reports[POD] = report(loaded)
+    await reconcile(ADAPTER, world.world)
+    served = world.kube.objects[ADAPTER]["status"]["current"]
+    for key in [key for key in world.kube.objects if key.kind in {"LoRAEngine", "ConfigMap", "Pod"}]:
+        world.kube.drop(key)
+
+    for start in (world, world.restarted()):
+        for _ in range(2):
+            await reconcile(ADAPTER, start.world)
+        assert ready(start)[:2] == ("False", "EngineGone")
+        assert "goes on serving" not in ready(start)[2]
+        assert start.kube.objects[ADAPTER]["status"]["current"] == served
