@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from lora_operator.adapter import EngineLimits
-
-SCHEME = "hf://"
-_REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class HubRepo:
-    """A repository on a Hub, at a branch, tag or commit."""
-
-    repo: str
-    revision: str = "main"
-
-    def __str__(self) -> str:
-        return f"{SCHEME}{self.repo}" + (f"@{self.revision}" if self.revision != "main" else "")
-
+from lora_operator.clients.hub_reference import HubRepo, is_reference, parse_reference
 
 Source = Path | HubRepo
 
@@ -41,12 +26,8 @@ class Question:
 
 def parse_source(text: str) -> Source:
     """Read `PATH` or `hf://org/name[@revision]`; ValueError where it is neither."""
-    if not text.startswith(SCHEME):
-        if not text or "\0" in text:
-            raise ValueError("not a path")
-        return Path(text)
-    match = _REPO.fullmatch(text.removeprefix(SCHEME))
-    # What huggingface_hub would refuse later with less to say.
-    if match is None or re.search(r"--|\.\.", match["repo"]) or max(map(len, match["repo"].split("/"))) > 96:
-        raise ValueError("not hf://org/name or hf://org/name@revision")
-    return HubRepo(match["repo"], match["revision"] or "main")
+    if is_reference(text):
+        return parse_reference(text)
+    if not text or "\0" in text:
+        raise ValueError("not a path")
+    return Path(text)

@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from lora_merger.merging import Prepared
 from lora_merger.plan import Plan
+from lora_merger.preparing import Prepared
 from lora_merger.progress import duration, size
+from lora_merger.refusal import unwritable
 
 _PROBE: Final = 32 * 1024 * 1024
 # Hashing base and output and computing what changes, on one core of a server of 2024; the disk is slower, mostly.
@@ -22,7 +23,7 @@ def report(prepared: Prepared) -> str:
     """Return what a merge would do, for people."""
     plan, request = prepared.plan, prepared.request
     merged = sum(span.target_bytes for span in plan.merges)
-    folder = request.out.absolute().parent
+    folder = request.out.parent
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     kinds = ", ".join(f"{name} in {count}" for name, count in _kinds(plan).items())
@@ -46,14 +47,17 @@ def estimate(plan: Plan, folder: Path, threads: int | None) -> float:
 
 
 def _disk_speed(folder: Path) -> float:
-    with tempfile.TemporaryFile(dir=folder) as file:
-        started = time.monotonic()
-        part = os.urandom(1024 * 1024)
-        for _ in range(_PROBE // len(part)):
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-        return _PROBE / max(time.monotonic() - started, 1e-3)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            started = time.monotonic()
+            part = os.urandom(1024 * 1024)
+            for _ in range(_PROBE // len(part)):
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+            return _PROBE / max(time.monotonic() - started, 1e-3)
+    except OSError as error:
+        raise unwritable(error, doing="trying how fast the disk is") from error
 
 
 def _kinds(plan: Plan) -> Counter[str]:

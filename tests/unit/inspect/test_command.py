@@ -16,10 +16,11 @@ from rich.console import Console
 
 from lora_inspect import __main__ as program
 from lora_inspect import progress
-from lora_inspect.question import HubRepo, parse_source
+from lora_inspect.question import parse_source
 from lora_inspect.report import AdapterFigures, Report, ReportedFinding
 from lora_inspect.screen import screen
 from lora_operator.adapter import open_directory
+from lora_operator.clients.hub_reference import HubRepo
 from support.adapters import TINY_LLAMA, AdapterFiles, make_adapter, other_base
 
 
