@@ -129,7 +129,8 @@ def is_storable(values: Floats, dtype: str) -> bool:
     """Tell whether each of *values* is a number, and stays one when it is rounded to *dtype*."""
     flat = values.reshape(-1)
     limit = _OVERFLOWS[dtype]
-    # The sum of squares is the fastest look: NaN and Inf show in it, and no value is larger than its root.
-    if float(np.dot(flat, flat)) < limit * limit:
-        return True
-    return bool(np.abs(flat).max(initial=0.0) < limit)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # The sum of squares is the fastest look: NaN and Inf show in it, and no value is larger than its root.
+        if float(np.dot(flat, flat)) < limit * limit:
+            return True
+        return bool(np.abs(flat).max(initial=0.0) < limit)

@@ -23,7 +23,7 @@ from lora_merger.described import Finished
 from lora_merger.digests import file_digest
 from lora_merger.manifest import Lineage, Origin
 from lora_merger.plan import Plan
-from lora_merger.preparing import DTYPES, MergeRequest, Prepared, prepare
+from lora_merger.preparing import DTYPES, MergeRequest, Prepared, State, prepare, state_of
 from lora_merger.refusal import ExitCode, Refusal, not_mergeable, unwritable
 from lora_merger.resuming import Resuming
 from lora_merger.sources import Source
@@ -78,7 +78,7 @@ def merge(
 def _merge(prepared: Prepared, place: Workplace, progress: Callable[[Stage, int, int], None], stop: Stop) -> Merged:
     plan = prepared.plan
     folder = _base_folder(prepared, place, stop)
-    before = _state(prepared, folder)
+    before = prepared.state or state_of(folder, prepared.shards)
     hashed = frozenset(prepared.shards) - prepared.vouched.keys()
     kept = place.take_up(
         _fingerprint(prepared), plan, Resuming(base=folder, model=place.model, hashed=hashed, stop=stop)
@@ -107,20 +107,33 @@ def _merge(prepared: Prepared, place: Workplace, progress: Callable[[Stage, int,
         advance=lambda count: progress("merging", count, total),
         finished=note,
     ).write(missing)
-    checked = Verifier(
-        plan=plan,
-        base=folder,
-        adapter=prepared.weights,
-        model=place.model,
-        everything=prepared.request.verify,
-        stop=stop,
-        advance=lambda count: progress("verifying", count, plan.bytes_written),
-    ).verify()
-    _refuse_if_changed(prepared, folder, before, stop)
+    try:
+        _refuse_if_changed(prepared, folder, before, stop)
+        checked = _verified(prepared, folder, place.model, progress, stop)
+    except Refusal as refusal:
+        if refusal.code in {ExitCode.NOT_VERIFIED, ExitCode.INPUT_OUTPUT}:
+            # What is wrong would be kept, and wrong again, as often as it is run.
+            place.forget()
+        raise
     _put_the_rest(prepared, place, folder, [finished[shard.name] for shard in plan.shards])
     stop.check()
     place.publish()
     return Merged(out=prepared.request.out, plan=plan, resumed=len(kept), checked=checked, warnings=prepared.warnings)
+
+
+def _verified(
+    prepared: Prepared, folder: Path, model: Path, progress: Callable[[Stage, int, int], None], stop: Stop
+) -> Checked:
+    plan = prepared.plan
+    return Verifier(
+        plan=plan,
+        base=folder,
+        adapter=prepared.weights,
+        model=model,
+        everything=prepared.request.verify,
+        stop=stop,
+        advance=lambda count: progress("verifying", count, plan.bytes_written),
+    ).verify()
 
 
 def _base_folder(prepared: Prepared, place: Workplace, stop: Stop) -> Path:
@@ -137,8 +150,8 @@ def _base_folder(prepared: Prepared, place: Workplace, stop: Stop) -> Path:
     return hub.download(base, names, None, stop)
 
 
-def _refuse_if_changed(prepared: Prepared, folder: Path, before: Mapping[str, tuple[int, ...]], stop: Stop) -> None:
-    if _state(prepared, folder) != before:
+def _refuse_if_changed(prepared: Prepared, folder: Path, before: State, stop: Stop) -> None:
+    if state_of(folder, prepared.shards) != before:
         raise Refusal(
             ExitCode.INPUT_OUTPUT, "the base changed while it was read: run it again when nobody writes to it"
         )
@@ -195,12 +208,6 @@ def _fingerprint(prepared: Prepared) -> Mapping[str, object]:
         "vouched": dict(prepared.vouched),
         "versions": dict(_versions()),
     }
-
-
-def _state(prepared: Prepared, folder: Path) -> Mapping[str, tuple[int, ...]]:
-    """Return what tells that nobody has written to the base's weights."""
-    facts = {name: (folder / name).stat() for name in prepared.shards}
-    return {name: (fact.st_ino, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns) for name, fact in facts.items()}
 
 
 def _versions() -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from lora_merger.workplace import refuse_if_there
 from lora_operator.adapter import CONFIG as ADAPTER_CONFIG
 from lora_operator.adapter import WEIGHTS, Adapter, Finding, Summary, open_directory
 
+State = Mapping[str, tuple[int, ...]]
 DTYPES: Final = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -46,6 +47,8 @@ class Prepared:
     base: Source
     adapter: Source
     checkpoint: Checkpoint
+    state: State | None
+    """Of a base that lies here: what it was when its headers were read."""
     judged: Adapter
     weights: int
     """The adapter's weights, open since before they were judged."""
@@ -88,6 +91,8 @@ def _prepare(request: MergeRequest, stack: ExitStack, stop: Stop) -> Prepared:
     adapter = open_source(request.adapter)
     base = open_source(request.base)
     checkpoint = read_checkpoint(base.files)
+    local = base.files.folder if isinstance(base.files, LocalFiles) else None
+    state = state_of(local, [shard.name for shard in checkpoint.shards]) if local is not None else None
     stop.check()
     if adapter.is_remote:
         # By its header: what can't be merged is not fetched.
@@ -102,12 +107,19 @@ def _prepare(request: MergeRequest, stack: ExitStack, stop: Stop) -> Prepared:
         base=base,
         adapter=adapter,
         checkpoint=checkpoint,
+        state=state,
         judged=judged,
         weights=weights,
         plan=plan,
         summary=summary,
         warnings=warnings,
     )
+
+
+def state_of(folder: Path, names: Sequence[str]) -> State:
+    """Return what tells, later, that nobody has written to files."""
+    facts = {name: (folder / name).stat() for name in names}
+    return {name: (fact.st_ino, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns) for name, fact in facts.items()}
 
 
 def _adapter_folder(adapter: Source, stack: ExitStack, stop: Stop) -> Path:

@@ -84,6 +84,10 @@ class Workplace:
             journal.flush()
             os.fsync(journal.fileno())
 
+    def forget(self) -> None:
+        """Let the next run keep nothing of this one."""
+        self._write([])
+
     def keep_only(self, names: Collection[str]) -> None:
         """Remove what an earlier run has put here and this one will not: the base may have lost a file since."""
         for path in self.model.iterdir():
@@ -161,11 +165,13 @@ def refuse_if_there(out: Path) -> None:
 
 def _own_folder(folder: Path, *, mode: int) -> None:
     """Make a folder, or make sure that one which is there is ours alone: its content is going to be believed."""
-    folder.mkdir(mode=mode, exist_ok=True)
     try:
+        folder.mkdir(mode=mode, exist_ok=True)
         descriptor = os.open(folder, _FOLDER)
     except OSError as error:
-        raise _not_ours(folder, error.strerror or "") from error
+        if error.errno not in {errno.EEXIST, errno.ENOTDIR, errno.ELOOP}:
+            raise
+        raise _not_ours(folder, "it is no directory") from error
     try:
         facts = os.fstat(descriptor)
     finally:

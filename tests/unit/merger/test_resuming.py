@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lora_merger import preparing
 from lora_merger.merging import Merged, MergeRequest, merge
 from lora_merger.refusal import ExitCode, Refusal
 from lora_merger.stopping import Stop
 from lora_merger.workplace import workplace
-from lora_operator.adapter import WEIGHTS
+from lora_operator.adapter import WEIGHTS, open_directory
 from support.adapters import make_adapter
 from support.checkpoints import files_of, write_base
 
@@ -206,6 +205,13 @@ def test_a_place_that_leads_elsewhere_is_not_written_through(request_: MergeRequ
     assert [path.name for path in victim.iterdir()] == ["precious"]
 
 
+def test_a_file_in_the_place_of_a_place_is_left_alone(request_: MergeRequest) -> None:
+    place(request_).touch()
+    with pytest.raises(Refusal, match="it is no directory") as caught:
+        merge(request_)
+    assert caught.value.code == ExitCode.OUTPUT_EXISTS
+
+
 @pytest.mark.parametrize("name", ["model", "lock", "journal.new"])
 def test_nothing_in_a_place_is_followed_elsewhere(request_: MergeRequest, tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"
@@ -243,40 +249,49 @@ def test_nobody_looks_into_a_place_and_the_model_is_as_anybody_s_directory(reque
     assert request_.out.stat().st_mode == (request_.out.parent / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("how", ["replaced", "written over"])
-def test_an_adapter_that_changes_after_it_was_judged_is_not_published(
-    request_: MergeRequest, tmp_path: Path, how: str
+def test_another_adapter_under_the_name_of_the_judged_one_changes_nothing(
+    request_: MergeRequest, tmp_path: Path
 ) -> None:
-    other = make_adapter(seed=9).write(tmp_path / "other") / WEIGHTS
-    weights = tmp_path / "adapter" / WEIGHTS
-
-    def change(*_: object) -> None:
-        if how == "replaced":
-            other.exists() and other.rename(weights)
-        else:
-            weights.write_bytes(other.read_bytes())
-
-    if how == "written over":
-        with pytest.raises(Refusal, match="changed after it was judged"):
-            merge(request_, progress=change)
-        assert not request_.out.exists()
-        return
-    # What was judged is what is open: another file under its name changes nothing.
     expected = undisturbed(replace(request_, out=tmp_path / "expected"))
-    merge(request_, progress=change)
+    other = make_adapter(seed=9).write(tmp_path / "other") / WEIGHTS
+
+    def replace_it(*_: object) -> None:
+        if other.exists():
+            other.rename(tmp_path / "adapter" / WEIGHTS)
+
+    merge(request_, progress=replace_it)
+    assert files_of(request_.out) == expected
+
+
+def test_an_adapter_that_is_written_over_after_it_was_judged_is_not_published_then_nor_later(
+    request_: MergeRequest, tmp_path: Path
+) -> None:
+    expected = undisturbed(replace(request_, out=tmp_path / "expected"))
+    weights = tmp_path / "adapter" / WEIGHTS
+    before, other = weights.read_bytes(), (make_adapter(seed=9).write(tmp_path / "other") / WEIGHTS).read_bytes()
+
+    def write_over(*_: object) -> None:
+        weights.write_bytes(other)
+
+    with pytest.raises(Refusal, match="changed after it was judged") as caught:
+        merge(request_, progress=write_over)
+    assert caught.value.code == ExitCode.INPUT_OUTPUT
+    assert not request_.out.exists()
+    weights.write_bytes(before)
+    assert go_on(request_).resumed == 0
     assert files_of(request_.out) == expected
 
 
 def test_an_adapter_that_is_replaced_while_it_is_judged_is_not_merged(
     request_: MergeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge, other = preparing.open_directory, make_adapter(seed=9).write(tmp_path / "other")
+    other = make_adapter(seed=9).write(tmp_path / "other")
 
     def swap_and_judge(path: Path, **how: object) -> object:
         (other / WEIGHTS).rename(path / WEIGHTS)
-        return judge(path, **how)  # type: ignore[arg-type]
+        return open_directory(path, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(preparing, "open_directory", swap_and_judge)
+    monkeypatch.setattr("lora_merger.preparing.open_directory", swap_and_judge)
     with pytest.raises(Refusal, match="changed after it was judged"):
         merge(request_)
     assert not request_.out.exists()
