@@ -91,8 +91,12 @@ def _prepare(request: MergeRequest, stack: ExitStack, stop: Stop) -> Prepared:
     adapter = open_source(request.adapter)
     base = open_source(request.base)
     checkpoint = read_checkpoint(base.files)
-    local = base.files.folder if isinstance(base.files, LocalFiles) else None
-    state = state_of(local, [shard.name for shard in checkpoint.shards]) if local is not None else None
+    state = None
+    if isinstance(base.files, LocalFiles):
+        state = state_of(base.files.folder, [shard.name for shard in checkpoint.shards])
+        for name in checkpoint.carried:
+            # Whether it may be read; it would be found out at the very end otherwise.
+            os.close(os.open(base.files.folder / name, os.O_RDONLY | os.O_CLOEXEC))
     stop.check()
     if adapter.is_remote:
         # By its header: what can't be merged is not fetched.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
 import subprocess
 import sys
@@ -129,6 +130,22 @@ def test_a_file_that_this_user_may_not_read_is_named(
     monkeypatch.setattr(LocalFiles, "read", refuse)
     assert main(words) == ExitCode.NOT_FOUND
     assert f"{shard}: Permission denied: let this user read it" in capsys.readouterr().err
+
+
+def test_a_file_that_would_be_carried_over_is_tried_before_anything_is_written(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer, real = Path(words[0]) / "tokenizer.json", os.open
+
+    def refuse(path: str | Path, *arguments: int, **more: int) -> int:
+        if path == tokenizer:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert main(words) == ExitCode.NOT_FOUND
+    assert f"{tokenizer}: Permission denied: let this user read it" in capsys.readouterr().err
+    assert sorted(path.name for path in Path(words[2]).parent.iterdir()) == ["adapter", "base"]
 
 
 @pytest.mark.parametrize("rehearsal", [[], ["--dry-run"]])
