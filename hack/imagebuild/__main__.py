@@ -34,9 +34,11 @@ def engine_command() -> None:
 @click.option("--out", default=DEFAULT_OUT, type=click.Path(path_type=Path), help="Where the archives go.")
 @click.option("--tag", default=None, help="The images' tag; by default, one that changes with their content.")
 @click.option("--full-trainer", is_flag=True, help="Build the trainer with its libraries inside (8 GB), too.")
-def images_command(out: Path, tag: str | None, full_trainer: bool) -> None:  # noqa: FBT001 - click's way
+@click.option("--merger", is_flag=True, help="Build lora-merge's image, too.")
+def images_command(out: Path, tag: str | None, full_trainer: bool, merger: bool) -> None:  # noqa: FBT001 - click's way
     """Build the operator's, the agent's and the trainer's images as archives."""
-    targets = (*images.LOCAL, *((images.FULL_TRAINER,) if full_trainer else ()))
+    more = ((images.FULL_TRAINER, full_trainer), (images.MERGER, merger))
+    targets = (*images.LOCAL, *(image for image, wanted in more if wanted))
     for archive in images.build_images(out, tag=tag or images.content_tag(), targets=targets).values():
         click.echo(archive)
 

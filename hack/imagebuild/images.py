@@ -34,6 +34,7 @@ class Image:
 OPERATOR = Image("operator", ("build", "operator"))
 AGENT = Image("agent", ("build", "agent"))
 THIN_TRAINER = Image("trainer", ("build",), target="thin", estimate="20 s")
+MERGER = Image("merger", ("build", "merger"))
 FULL_TRAINER = Image("trainer", ("build", "trainer"), target="full", estimate="10 minutes")
 # What the local cluster needs: its trainer finds the libraries in the mounted heavy environment.
 LOCAL = (OPERATOR, AGENT, THIN_TRAINER)

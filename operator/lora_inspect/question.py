@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from lora_operator.adapter import EngineLimits, is_hub_id
-
-SCHEME = "hf://"
-_REVISION = re.compile(r"[\w./-]+", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class HubRepo:
-    """A repository on a Hub, at a branch, tag or commit."""
-
-    repo: str
-    revision: str = "main"
-
-    def __str__(self) -> str:
-        return f"{SCHEME}{self.repo}" + (f"@{self.revision}" if self.revision != "main" else "")
-
+from lora_operator.clients.hub_reference import HubRepo, is_reference, parse_reference
 
 Source = Path | HubRepo
 
@@ -41,14 +26,11 @@ class Question:
 
 def parse_source(text: str) -> Source:
     """Read `PATH` or `hf://org/name[@revision]`; ValueError where it is neither."""
-    if not text.startswith(SCHEME):
-        if not text or "\0" in text:
-            raise ValueError("not a path")
-        return Path(text)
-    repo, at, revision = text.removeprefix(SCHEME).partition("@")
-    if not is_hub_id(repo) or (at and not _REVISION.fullmatch(revision)):
-        raise ValueError("not hf://org/name or hf://org/name@revision")
-    return HubRepo(repo, revision or "main")
+    if is_reference(text):
+        return parse_reference(text)
+    if not text or "\0" in text:
+        raise ValueError("not a path")
+    return Path(text)
 
 
 def parse_base_name(text: str) -> str:

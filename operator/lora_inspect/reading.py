@@ -14,7 +14,7 @@ from typing import Final
 
 from huggingface_hub import get_token
 
-from lora_inspect.question import HubRepo, Question, Source
+from lora_inspect.question import Question, Source
 from lora_operator.adapter import (
     BASE_CONFIG,
     CONFIG,
@@ -28,6 +28,7 @@ from lora_operator.adapter import (
 )
 from lora_operator.clients.hub import Hub, Place
 from lora_operator.clients.hub_reading import read_adapter, read_base
+from lora_operator.clients.hub_reference import HubRepo
 from lora_operator.errors import PassError
 
 Progress = Callable[[int], None]

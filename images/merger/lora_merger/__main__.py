@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_merger import foretelling
-from lora_merger.merging import DTYPES, Merged, MergeRequest, Stage, merge, prepare
+from lora_merger.merging import Merged, Stage, merge
+from lora_merger.preparing import DTYPES, MergeRequest, prepare
 from lora_merger.progress import Progress, size
 from lora_merger.refusal import ExitCode, Refusal
-from lora_merger.sources import is_remote
 from lora_merger.stopping import Stop, on_signals
+from lora_operator.clients.hub_reference import is_reference
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,19 +36,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     stop = Stop()
     try:
-        if any(map(is_remote, (options.request.base, options.request.adapter))):
+        if any(map(is_reference, (options.request.base, options.request.adapter))):
             from lora_operator import trust  # noqa: PLC0415 - with it comes TLS, which a merge of files does not need
 
             trust.extend_from_environment()
         with on_signals(stop):
             if options.dry_run:
                 with prepare(options.request, stop) as prepared:
-                    sys.stdout.write(foretelling.report(prepared))
+                    told = foretelling.report(prepared)
             else:
                 bars = _Bars(everything=options.request.verify)
                 merged = merge(options.request, progress=bars.advance, stop=stop)
                 bars.end()
-                sys.stdout.write(_told(merged))
+                told = _told(merged)
+        _say(told)
     except Refusal as refusal:
         sys.stderr.write(f"\nlora-merge: {refusal}\n")
         return refusal.code
@@ -55,6 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         return ExitCode.FAILED
     return ExitCode.OK
+
+
+def _say(text: str) -> None:
+    """Print what was done; where nobody can hear it (a full disk, a closed pipe), that is said and nothing undone."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Refusal(
+            ExitCode.INPUT_OUTPUT, f"all is done, but the report can't be written to stdout: {error.strerror}"
+        ) from error
 
 
 class _Bars:

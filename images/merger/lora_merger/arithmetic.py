@@ -6,6 +6,7 @@ rounds the product to the weight's dtype first. docs/decisions/0025 says how nea
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 # The dtypes that a touched tensor may have, as safetensors names them, and the bytes of one value.
 WIDTHS: Final = {"F32": 4, "F16": 2, "BF16": 2}
+# From this magnitude on, rounding to nearest gives infinity.
+_OVERFLOWS: Final = {"F32": math.inf, "F16": 65520.0, "BF16": float.fromhex("0x1.FFp127")}
 # What an adapter may be saved in; PEFT makes float32 of each.
 ADAPTER_WIDTHS: Final = {**WIDTHS, "F64": 8}
 # torch's matrix product adds up this many products one after the other, then adds such sums.
@@ -102,7 +105,9 @@ def store(values: Floats, dtype: str, space: Workspace) -> memoryview:
         spare &= np.uint32(1)
         bits += spare
         bits += np.uint32(0x7FFF)
-        np.copyto(half, bits.view(np.uint16)[1::2])
+        # Moved down and narrowed: half the time of gathering every other half-word.
+        bits >>= np.uint32(16)
+        np.copyto(half, bits, casting="unsafe")
     return half.data.cast("B")
 
 
@@ -120,12 +125,12 @@ def rounded(values: Floats, dtype: str, space: Workspace) -> Floats:
     return values
 
 
-def is_finite(raw: memoryview, dtype: str) -> bool:
-    """Tell whether no value of *raw* is NaN or infinite, from the bits: without the sign, such sort last."""
-    kind, mask, limit = {
-        "F32": ("<u4", 0x7FFFFFFF, 0x7F800000),
-        "F16": ("<u2", 0x7FFF, 0x7C00),
-        "BF16": ("<u2", 0x7FFF, 0x7F80),
-    }[dtype]
-    bits = np.frombuffer(raw, kind)
-    return bits.size == 0 or int(np.bitwise_and(bits, bits.dtype.type(mask)).max()) < limit
+def is_storable(values: Floats, dtype: str) -> bool:
+    """Tell whether each of *values* is a number, and stays one when it is rounded to *dtype*."""
+    flat = values.reshape(-1)
+    limit = _OVERFLOWS[dtype]
+    with np.errstate(over="ignore", invalid="ignore"):
+        # The sum of squares is the fastest look: NaN and Inf show in it, and no value is larger than its root.
+        if float(np.dot(flat, flat)) < limit * limit:
+            return True
+        return bool(np.abs(flat).max(initial=0.0) < limit)

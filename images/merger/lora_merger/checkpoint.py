@@ -14,7 +14,17 @@ from typing import Final, Protocol
 
 from lora_merger.described import Checkpoint, Shard
 from lora_merger.refusal import ExitCode, Refusal, not_mergeable
-from lora_operator.adapter import FIRST_GUESS, HeaderError, header_range, parse_header
+from lora_operator.adapter import CONFIG as ADAPTER_CONFIG
+from lora_operator.adapter import (
+    FIRST_GUESS,
+    WEIGHTS,
+    Adapter,
+    FileFacts,
+    HeaderError,
+    from_parts,
+    header_range,
+    parse_header,
+)
 
 CONFIG: Final = "config.json"
 SINGLE: Final = "model.safetensors"
@@ -79,6 +89,19 @@ def read_checkpoint(files: Files) -> Checkpoint:
     return Checkpoint(config=config, shards=shards, indexed=index is not None, carried=carried)
 
 
+def read_adapter(files: Files, sha256: Mapping[str, str]) -> Adapter:
+    """Read an adapter's config and the header of its weights, as far as they are there."""
+    facts = {name: FileFacts(files.size(name), sha256.get(name)) for name in files.names()}
+    config = files.read(ADAPTER_CONFIG, 0, _JSON_LIMIT) if ADAPTER_CONFIG in facts else None
+    head = b""
+    if WEIGHTS in facts:
+        try:
+            head = read_head(files, WEIGHTS)
+        except HeaderError:
+            head = files.read(WEIGHTS, 0, FIRST_GUESS)  # where it is told what is wrong with it
+    return from_parts(config, files=facts, headers={WEIGHTS: head})
+
+
 def read_json(files: Files, name: str) -> dict[str, object]:
     """Read a JSON object from a file of the base."""
     if files.size(name) > _JSON_LIMIT:
@@ -132,17 +155,24 @@ def _weights(files: Files, names: Sequence[str]) -> tuple[list[str], dict[str, o
 def read_shard(files: Files, name: str) -> Shard:
     """Read one shard's header."""
     size = files.size(name)
-    head = files.read(name, 0, min(FIRST_GUESS, size))
     try:
-        while wanted := header_range(head, size):
-            more = files.read(name, *wanted)
-            if not more:
-                break
-            head += more
+        head = read_head(files, name)
         header = parse_header(head, size)
     except HeaderError as error:
         raise not_mergeable(f"{name} of the base: {error}. Fetch it again") from error
     return Shard(name=name, size=size, head=head[: header.data_start], header=header)
+
+
+def read_head(files: Files, name: str) -> bytes:
+    """Read the start of a safetensors file, up to the end of its header; HeaderError where it has none."""
+    size = files.size(name)
+    head = files.read(name, 0, min(FIRST_GUESS, size))
+    while wanted := header_range(head, size):
+        more = files.read(name, *wanted)
+        if not more:
+            break
+        head += more
+    return head
 
 
 def _check_index(index: Mapping[str, object], shards: Sequence[Shard]) -> None:

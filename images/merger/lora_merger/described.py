@@ -38,9 +38,9 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A whole shard of the output: its name, its size, its sha256, and the sha256 of what it was made from."""
+    """A whole shard of the output: a digest of what was computed in it, and the sha256 of what it was made from."""
 
     name: str
     size: int
-    sha256: str
+    changes: str
     source_sha256: str

@@ -6,7 +6,7 @@ Nothing in it tells the time or the place, so that a merge that was interrupted 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,13 +40,24 @@ class Lineage:
     summary: Summary
     base_named: str | None
     """What the adapter's config calls its base."""
+    vouched: Collection[str]
+    """The files of the base whose sha256 is the Hub's word, and was not computed anew."""
     dtype: str | None
     versions: Mapping[str, str]
 
 
 def manifest(lineage: Lineage, plan: Plan, shards: Sequence[Finished]) -> bytes:
     """Return lora-merge.json."""
-    base = _origin(lineage.base) | {"files": {shard.name: {"sha256": shard.source_sha256} for shard in shards}}
+    base = _origin(lineage.base) | {
+        "files": {
+            shard.name: {
+                "size": planned.source_size,
+                "sha256": shard.source_sha256,
+                "sha256From": "hub" if shard.name in lineage.vouched else "computed",
+            }
+            for shard, planned in zip(shards, plan.shards, strict=True)
+        }
+    }
     adapter = _origin(lineage.adapter) | {
         "digest": lineage.summary.digest,
         "rank": lineage.summary.rank,
@@ -59,7 +70,7 @@ def manifest(lineage: Lineage, plan: Plan, shards: Sequence[Finished]) -> bytes:
         "dtype": lineage.dtype and _TORCH_NAMES[lineage.dtype],
         "base": base,
         "adapter": adapter,
-        "files": {shard.name: {"sha256": shard.sha256, "size": shard.size} for shard in shards},
+        "files": {shard.name: {"size": shard.size} for shard in shards},
         "tensorsMerged": len(plan.merges),
         "versions": dict(lineage.versions),
     }
@@ -117,7 +128,7 @@ def card(lineage: Lineage, plan: Plan) -> bytes:
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in rows.items())])
     text = (
         f"A LoRA adapter, merged into its base by `lora-merge`: {METHOD}.\n\n{table}\n\n"
-        f"`lora-merge.json` has the sha256 of every weights file, before and after.\n"
+        f"`lora-merge.json` has the sha256 of each of the base's weights files, and whose word that is.\n"
     )
     return ("---\n" + "\n".join(lines) + "\n---\n\n# A merged model\n\n" + text).encode()
 
@@ -141,4 +152,4 @@ def _gated(origin: Origin) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return " ".join(text.replace("|", "\\|").splitlines())

@@ -9,65 +9,40 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
 from lora_merger import manifest
-from lora_merger.checkpoint import CARD, CONFIG, INDEX, MANIFEST, LocalFiles, read_checkpoint
-from lora_merger.described import Checkpoint, Finished
+from lora_merger.checkpoint import CARD, CONFIG, INDEX, MANIFEST, LocalFiles
+from lora_merger.described import Finished
+from lora_merger.digests import file_digest
 from lora_merger.manifest import Lineage, Origin
-from lora_merger.pairing import pair_up
-from lora_merger.plan import Plan, make_plan
-from lora_merger.refusal import ExitCode, Refusal, from_os_error, not_mergeable
-from lora_merger.sources import Source, is_remote, local_copy, open_source
+from lora_merger.plan import Plan
+from lora_merger.preparing import DTYPES, MergeRequest, Prepared, State, prepare, state_of
+from lora_merger.refusal import ExitCode, Refusal, not_mergeable, unwritable
+from lora_merger.resuming import Resuming
+from lora_merger.sources import Source
+from lora_merger.space import refuse_if_too_full
 from lora_merger.stopping import Stop
 from lora_merger.verifying import Checked, Verifier
-from lora_merger.workplace import Workplace, refuse_if_there, workplace
+from lora_merger.workplace import Workplace, workplace
 from lora_merger.writing import Writing
 from lora_operator import __version__
-from lora_operator.adapter import CONFIG as ADAPTER_CONFIG
-from lora_operator.adapter import WEIGHTS, Adapter, Finding, Summary, open_directory
+from lora_operator.adapter import WEIGHTS, Finding
 
-DTYPES: Final = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+__all__ = ["MergeRequest", "Merged", "Stage", "merge"]
+
 Stage = Literal["merging", "verifying"]
 # Raised whenever the bytes of an output would differ: what an older version has finished is then made anew.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _MOST_THREADS: Final = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergeRequest:
-    """What to merge: directories, or `hf://<id>[@<revision>]`."""
-
-    base: str
-    adapter: str
-    out: Path
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    """Of every weight of the output; None keeps each one's own."""
-    threads: int | None = None
-    verify: bool = False
-    """Compute all of it again, rather than a sample."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """Everything that is known before a byte is written; what --dry-run shows."""
-
-    request: MergeRequest
-    base: Source
-    adapter: Source
-    checkpoint: Checkpoint
-    adapter_files: Adapter
-    adapter_folder: Path
-    plan: Plan
-    summary: Summary
-    warnings: tuple[Finding, ...]
+# For card and manifest, and what a file system needs for itself.
+_BESIDE: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,59 +66,26 @@ def merge(
 ) -> Merged:
     """Merge; raises Refusal. *progress* hears of bytes just written, and of how many; *stop* ends it between blocks."""
     stop = stop or Stop()
-    request = replace(request, out=request.out.absolute())
-    refuse_if_there(request.out)
     with ExitStack() as stack:
         prepared = stack.enter_context(prepare(request, stop))
         try:
-            place = stack.enter_context(workplace(request.out))
+            place = stack.enter_context(workplace(prepared.request.out))
             return _merge(prepared, place, progress, stop)
         except OSError as error:
-            raise from_os_error(error, doing=f"writing {request.out}") from error
-
-
-@contextmanager
-def prepare(request: MergeRequest, stop: Stop) -> Iterator[Prepared]:
-    """Resolve, read and judge both sides. Writes only the download of a remote adapter, which goes at the end."""
-    with tempfile.TemporaryDirectory(prefix="lora-merge-") as scratch:
-        try:
-            prepared = _prepare(request, Path(scratch), stop)
-        except OSError as error:
-            raise from_os_error(error, doing="reading base and adapter") from error
-        yield prepared
-
-
-def _prepare(request: MergeRequest, scratch: Path, stop: Stop) -> Prepared:
-    if request.dtype is not None and request.dtype not in DTYPES:
-        raise Refusal(ExitCode.USAGE, f"dtype {request.dtype!r}: one of {', '.join(DTYPES)}")
-    adapter = open_source(request.adapter)
-    base = open_source(request.base)
-    checkpoint = read_checkpoint(base.files)
-    stop.check()
-    folder = local_copy(adapter, (ADAPTER_CONFIG, WEIGHTS), scratch, own_files=True)
-    files = open_directory(folder, level="full", expected=adapter.sha256)
-    pairs, summary, warnings = pair_up(files, checkpoint)
-    plan = make_plan(checkpoint.shards, pairs, dtype=DTYPES[request.dtype] if request.dtype else None)
-    return Prepared(
-        request=request,
-        base=base,
-        adapter=adapter,
-        checkpoint=checkpoint,
-        adapter_files=files,
-        adapter_folder=folder,
-        plan=plan,
-        summary=summary,
-        warnings=warnings,
-    )
+            raise unwritable(error, doing=f"writing {prepared.request.out}") from error
 
 
 def _merge(prepared: Prepared, place: Workplace, progress: Callable[[Stage, int, int], None], stop: Stop) -> Merged:
     plan = prepared.plan
-    folder = _base_folder(prepared)
-    before = _fingerprint(prepared, folder)
-    kept = place.take_up(before, plan, stop)
+    folder = _base_folder(prepared, place, stop)
+    before = prepared.state or state_of(folder, prepared.shards)
+    hashed = frozenset(prepared.shards) - prepared.vouched.keys()
+    kept = place.take_up(
+        _fingerprint(prepared), plan, Resuming(base=folder, model=place.model, hashed=hashed, stop=stop)
+    )
     missing = [shard for shard in plan.shards if shard.name not in kept]
-    place.refuse_if_too_full(sum(shard.target_size for shard in missing))
+    beside = sum((folder / name).stat().st_size for name in prepared.beside)
+    refuse_if_too_full([(place.out.parent, sum(shard.target_size for shard in missing) + beside + _BESIDE)])
     finished = dict(kept)
 
     def note(shard: Finished) -> None:
@@ -157,43 +99,75 @@ def _merge(prepared: Prepared, place: Workplace, progress: Callable[[Stage, int,
     Writing(
         plan=plan,
         base=folder,
-        adapter=prepared.adapter_folder,
+        vouched=prepared.vouched,
+        adapter=prepared.weights,
         target=place.model,
         threads=prepared.request.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0))),
         stop=stop,
         advance=lambda count: progress("merging", count, total),
         finished=note,
     ).write(missing)
-    checked = Verifier(
-        plan=plan,
-        base=folder,
-        adapter=prepared.adapter_folder,
-        model=place.model,
-        everything=prepared.request.verify,
-        stop=stop,
-        advance=lambda count: progress("verifying", count, plan.bytes_written),
-    ).verify()
-    if _fingerprint(prepared, folder) != before:
-        raise Refusal(
-            ExitCode.INPUT_OUTPUT, "the base changed while it was read: run it again when nobody writes to it"
-        )
+    try:
+        _refuse_if_changed(prepared, folder, before, stop)
+        checked = _verified(prepared, folder, place.model, progress, stop)
+    except Refusal as refusal:
+        if refusal.code in {ExitCode.NOT_VERIFIED, ExitCode.INPUT_OUTPUT}:
+            # What is wrong would be kept, and wrong again, as often as it is run.
+            place.forget()
+        raise
     _put_the_rest(prepared, place, folder, [finished[shard.name] for shard in plan.shards])
     stop.check()
     place.publish()
     return Merged(out=prepared.request.out, plan=plan, resumed=len(kept), checked=checked, warnings=prepared.warnings)
 
 
-def _base_folder(prepared: Prepared) -> Path:
-    shards = [shard.name for shard in prepared.checkpoint.shards]
-    names = [*shards, *prepared.checkpoint.carried, CONFIG, *([INDEX] if prepared.checkpoint.indexed else [])]
-    return local_copy(prepared.base, names, Path(), own_files=False)
+def _verified(
+    prepared: Prepared, folder: Path, model: Path, progress: Callable[[Stage, int, int], None], stop: Stop
+) -> Checked:
+    plan = prepared.plan
+    return Verifier(
+        plan=plan,
+        base=folder,
+        adapter=prepared.weights,
+        model=model,
+        everything=prepared.request.verify,
+        stop=stop,
+        advance=lambda count: progress("verifying", count, plan.bytes_written),
+    ).verify()
+
+
+def _base_folder(prepared: Prepared, place: Workplace, stop: Stop) -> Path:
+    base = prepared.base
+    if isinstance(base.files, LocalFiles):
+        return base.files.folder
+    from lora_merger import hub  # noqa: PLC0415
+
+    names = [*prepared.shards, *prepared.beside]
+    cache, missing = hub.missing_bytes(base, names)
+    beside = sum(base.files.size(name) for name in prepared.beside)
+    output = prepared.plan.bytes_written + beside + _BESIDE - place.bytes_there()
+    refuse_if_too_full([(place.out.parent, output), (cache, missing)])
+    return hub.download(base, names, None, stop)
+
+
+def _refuse_if_changed(prepared: Prepared, folder: Path, before: State, stop: Stop) -> None:
+    if state_of(folder, prepared.shards) != before:
+        raise Refusal(
+            ExitCode.INPUT_OUTPUT, "the base changed while it was read: run it again when nobody writes to it"
+        )
+    if file_digest(prepared.weights, stop)[0] != prepared.judged.files[WEIGHTS].sha256:
+        raise Refusal(
+            ExitCode.INPUT_OUTPUT,
+            f"{WEIGHTS} of the adapter changed after it was judged: run it again when nobody writes to it",
+        )
 
 
 def _put_the_rest(prepared: Prepared, place: Workplace, folder: Path, shards: list[Finished]) -> None:
     """Write all but the weights."""
     files, dtype = LocalFiles(folder), prepared.request.dtype and DTYPES[prepared.request.dtype]
+    place.keep_only({*prepared.shards, *prepared.beside, MANIFEST, CARD})
     for name in prepared.checkpoint.carried:
-        place.put(name, files.read(name, 0, files.size(name)))
+        place.carry(folder / name)
     place.put(CONFIG, manifest.config(files.read(CONFIG, 0, files.size(CONFIG)), dtype))
     if prepared.checkpoint.indexed:
         place.put(INDEX, manifest.index(files.read(INDEX, 0, files.size(INDEX)), prepared.checkpoint, dtype))
@@ -203,21 +177,19 @@ def _put_the_rest(prepared: Prepared, place: Workplace, folder: Path, shards: li
 
 
 def _lineage(prepared: Prepared, dtype: str | None) -> Lineage:
-    named = _base_named(prepared.adapter_files.config_bytes or b"{}")
     return Lineage(
-        base=_origin(prepared.base, remote=is_remote(prepared.request.base)),
-        adapter=_origin(prepared.adapter, remote=is_remote(prepared.request.adapter)),
+        base=_origin(prepared.base),
+        adapter=_origin(prepared.adapter),
         summary=prepared.summary,
-        base_named=named,
+        base_named=_base_named(prepared.judged.config_bytes or b"{}"),
+        vouched=frozenset(prepared.vouched),
         dtype=dtype,
         versions=_versions(),
     )
 
 
-def _origin(source: Source, *, remote: bool) -> Origin:
-    return Origin(
-        repo=source.name if remote else None, revision=source.revision, licence=source.licence, gated=source.gated
-    )
+def _origin(source: Source) -> Origin:
+    return Origin(repo=source.repo, revision=source.revision, licence=source.licence, gated=source.gated)
 
 
 def _base_named(config: bytes) -> str | None:
@@ -225,17 +197,15 @@ def _base_named(config: bytes) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def _fingerprint(prepared: Prepared, folder: Path) -> Mapping[str, object]:
-    """Return what tells this merge from any other: the same fingerprint means the same bytes."""
-    shards = []
-    for shard in prepared.checkpoint.shards:
-        facts = (folder / shard.name).stat()
-        shards.append([shard.name, facts.st_size, facts.st_mtime_ns, hashlib.sha256(shard.head).hexdigest()])
+def _fingerprint(prepared: Prepared) -> Mapping[str, object]:
+    """Return what tells this merge from any other, as far as it is known before the base is read."""
+    shards = prepared.checkpoint.shards
     return {
         "format": _FORMAT,
         "adapter": prepared.summary.digest,
         "dtype": prepared.request.dtype,
-        "shards": shards,
+        "heads": {shard.name: hashlib.sha256(shard.head).hexdigest() for shard in shards},
+        "vouched": dict(prepared.vouched),
         "versions": dict(_versions()),
     }
 

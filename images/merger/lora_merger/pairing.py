@@ -10,6 +10,7 @@ from typing import Final
 
 from lora_merger.arithmetic import ADAPTER_WIDTHS, WIDTHS
 from lora_merger.described import Checkpoint, Shard
+from lora_merger.layouts import find_layouts
 from lora_merger.plan import Half, Layout, Pair
 from lora_merger.refusal import Refusal, not_mergeable
 from lora_operator.adapter import WEIGHTS, Adapter, Base, Code, EngineLimits, Finding, Summary, Tensor, inspect
@@ -20,9 +21,6 @@ from lora_operator.adapter.tensors import Module, find_modules
 
 _EMBEDDING: Final = "model.embed_tokens"
 _HEAD: Final = "lm_head"
-# What transformers' model types keep in a Conv1D, whose weight is (in, out).
-_CONV1D_TYPES: Final = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
-_CONV1D_MODULES: Final = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 # What an engine can't serve, and a merge doesn't mind.
 _ENGINES_OWN: Final = frozenset({Code.LM_HEAD_NOT_SUPPORTED, Code.RANK_TOO_HIGH, Code.UNKNOWN_ENGINE})
 _ENGINES_FIELDS: Final = frozenset({"--max-lora-rank", "model_type"})
@@ -35,15 +33,21 @@ _WITH_PEFT: Final = {
 }
 
 
-def pair_up(adapter: Adapter, checkpoint: Checkpoint) -> tuple[tuple[Pair, ...], Summary, tuple[Finding, ...]]:
-    """Return what to add to which weight, the adapter in figures, and what a person should know."""
+def pair_up(
+    adapter: Adapter, checkpoint: Checkpoint, *, base_name: str | None = None
+) -> tuple[tuple[Pair, ...], Summary, tuple[Finding, ...]]:
+    """Return what to add to which weight, the adapter in figures, and what a person should know.
+
+    *base_name* is the base's id on the Hub, where it is known: another one than the adapter's is a warning, for shapes
+    are compared.
+    """
     weights = _matrices(checkpoint.shards)
     findings = Findings()
     config = parse_config(adapter.config_bytes, findings) if adapter.config_bytes is not None else None
     modules = find_modules(adapter, findings)
-    layouts = {name: _layout(module, checkpoint) for name, module in modules.items()}
+    layouts = find_layouts(modules.values(), weights, checkpoint, transposed=_is_transposed(config))
     _refuse_tied(modules, checkpoint)
-    verdict = inspect(adapter, _base(weights, layouts, modules), EngineLimits())
+    verdict = inspect(adapter, _base(weights, layouts, modules), EngineLimits(), base_name=base_name)
     errors = [finding for finding in verdict.errors if finding.code not in _ENGINES_OWN]
     if errors:
         raise _refusal(errors)
@@ -69,12 +73,8 @@ def _matrices(shards: Iterable[Shard]) -> dict[str, Tensor]:
     }
 
 
-def _layout(module: Module, checkpoint: Checkpoint) -> Layout:
-    if module.embedding:
-        return Layout.EMBEDDING
-    # As PEFT: the kind of the base's layer decides, not the config's fan_in_fan_out.
-    types = checkpoint.config.get("model_type") in _CONV1D_TYPES
-    return Layout.CONV1D if types and module.name.rpartition(".")[2] in _CONV1D_MODULES else Layout.LINEAR
+def _is_transposed(config: LoraConfig | None) -> bool:
+    return config is not None and config.raw.get("fan_in_fan_out") is True
 
 
 def _refuse_tied(modules: Mapping[str, Module], checkpoint: Checkpoint) -> None:

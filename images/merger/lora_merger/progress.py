@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Final, TextIO
 
 _BAR: Final = 24
@@ -41,8 +42,10 @@ class Progress:
 
     def _say(self, now: float) -> None:
         text = line(self._what, self._done, self._total, now - self._started)
-        self._stream.write(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
-        self._stream.flush()
+        # A merge does not fail because nobody can see how far it is.
+        with suppress(OSError):
+            self._stream.write(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
+            self._stream.flush()
 
 
 def line(what: str, done: int, total: int, seconds: float) -> str:

@@ -16,11 +16,11 @@ class ExitCode(IntEnum):
     NOT_MERGEABLE = 65
     """The adapter or the base is of a kind that can't be merged exactly, or is damaged."""
     NOT_FOUND = 66
-    """A directory, a repository or a revision that is not there."""
+    """A directory, a repository or a revision that is not there, or a file that this user may not read."""
     NOT_VERIFIED = 70
     """What was written is not what an independent computation gives; nothing was published."""
     OUTPUT_EXISTS = 73
-    """OUT is there already, or another merge is writing it."""
+    """OUT is there already, another merge is writing it, or this user may not write there."""
     INPUT_OUTPUT = 74
     """Reading or writing failed; what was finished is kept for the next run."""
     HUB_UNAVAILABLE = 75
@@ -50,15 +50,37 @@ _FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file would be larger than this process may write",
 }
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
-def from_os_error(error: OSError, *, doing: str) -> Refusal:
-    """Return what a failed read or write comes to."""
+def unreadable(error: OSError, *, doing: str) -> Refusal:
+    """Return what it comes to that base or adapter could not be read."""
+    if error.errno in _NOT_THERE:
+        return Refusal(ExitCode.NOT_FOUND, f"{_told(error, doing)}: correct the path, or fetch it again")
+    if error.errno in _NOT_ALLOWED:
+        return Refusal(ExitCode.NOT_FOUND, f"{_told(error, doing)}: let this user read it")
+    return _failed(error, doing)
+
+
+def unwritable(error: OSError, *, doing: str) -> Refusal:
+    """Return what it comes to that the output could not be written."""
     full = _FULL.get(error.errno or 0)
     if full is not None:
         return Refusal(
             ExitCode.NO_SPACE, f"{doing}: {full}. Nothing was published; free some space and run it again to go on"
         )
-    return Refusal(
-        ExitCode.INPUT_OUTPUT, f"{doing}: {error.strerror or error}. Nothing was published; run it again to go on"
-    )
+    if error.errno in _NOT_ALLOWED:
+        return Refusal(
+            ExitCode.OUTPUT_EXISTS, f"{_told(error, doing)}: let this user write there, or choose another place"
+        )
+    return _failed(error, doing)
+
+
+def _failed(error: OSError, doing: str) -> Refusal:
+    return Refusal(ExitCode.INPUT_OUTPUT, f"{_told(error, doing)}. Nothing was published; run it again to go on")
+
+
+def _told(error: OSError, doing: str) -> str:
+    where = f" {error.filename}:" if isinstance(error.filename, str) else ""
+    return f"{doing}:{where} {error.strerror or error}"

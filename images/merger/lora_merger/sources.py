@@ -6,15 +6,16 @@ huggingface_hub is imported only for the latter. Its environment holds: HF_ENDPO
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from lora_merger import vouching
 from lora_merger.checkpoint import CARD, Files, LocalFiles
 from lora_merger.refusal import ExitCode, Refusal
+from lora_operator.clients.hub_reference import is_reference, parse_reference
 
-SCHEME: Final = "hf://"
 # Whatever is on the line: a card is a stranger's, and a pattern that trims would take hours over a line of spaces.
 _LICENCE: Final = re.compile(r"^licen[cs]e:(.*)$", re.MULTILINE)
 _CARD_LIMIT: Final = 1024 * 1024
@@ -27,6 +28,8 @@ class Source:
     name: str
     """The Hub's id, or the directory as it was given."""
     files: Files
+    repo: str | None = None
+    """The Hub's id, where it is known: of a directory, where that lies in the Hub's cache."""
     revision: str | None = None
     licence: str | None = None
     gated: str | None = None
@@ -34,32 +37,35 @@ class Source:
     sha256: Mapping[str, str] = field(default_factory=dict)
     """What the Hub says of its large files."""
 
-
-def is_remote(reference: str) -> bool:
-    """Tell whether a reference is the Hub's."""
-    return reference.startswith(SCHEME)
+    @property
+    def is_remote(self) -> bool:
+        """Whether its files are still to be fetched."""
+        return not isinstance(self.files, LocalFiles)
 
 
 def open_source(reference: str) -> Source:
     """Resolve a reference: to a directory, or to a commit of a repository, whose files are read by ranges."""
-    if is_remote(reference):
+    if is_reference(reference):
         from lora_merger import hub  # noqa: PLC0415 - its libraries take more memory than a merge
 
-        return hub.open_source(reference.removeprefix(SCHEME))
+        try:
+            place = parse_reference(reference)
+        except ValueError as error:
+            raise Refusal(ExitCode.NOT_FOUND, f"{reference}: {error}") from error
+        return hub.open_source(place)
     folder = Path(reference)
     if not folder.is_dir():
         raise Refusal(ExitCode.NOT_FOUND, f"{reference} is no directory (a repository of the Hub is hf://<id>)")
     files = LocalFiles(folder)
-    return Source(name=reference, files=files, licence=_licence(files), revision=None)
-
-
-def local_copy(source: Source, names: Sequence[str], scratch: Path, *, own_files: bool) -> Path:
-    """Return a directory with these files of the source; *own_files* where links will not do."""
-    if isinstance(source.files, LocalFiles):
-        return source.files.folder
-    from lora_merger import hub  # noqa: PLC0415
-
-    return hub.download(source, names, scratch if own_files else None)
+    word = vouching.word_of_the_hub(folder, [name for name in files.names() if name.endswith(".safetensors")])
+    return Source(
+        name=reference,
+        files=files,
+        repo=word.repo,
+        revision=word.revision,
+        licence=_licence(files),
+        sha256=word.sha256,
+    )
 
 
 def _licence(files: LocalFiles) -> str | None:

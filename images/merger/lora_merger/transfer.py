@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +62,23 @@ def copy_range(source: int, target: int, wanted: Range, *, advance: Callable[[in
         advance(moved)
 
 
+def will_need(source: int, start: int, count: int) -> None:
+    """Let the kernel begin to read a range; where the file system can't, it is read when it is read."""
+    with suppress(OSError):
+        os.posix_fadvise(source, start, count, os.POSIX_FADV_WILLNEED)
+
+
+def is_same(source: int, target: int, wanted: Range, *, advance: Callable[[int], None]) -> bool:
+    """Tell whether a range of one file is that of the other; *advance* hears of each part and may raise to stop."""
+    while wanted.count:
+        count = min(_BUFFER, wanted.count)
+        if os.pread(source, count, wanted.start) != os.pread(target, count, wanted.into):
+            return False
+        wanted = wanted.after(count)
+        advance(count)
+    return True
+
+
 def read_exactly(source: int, buffer: memoryview, start: int) -> None:
     """Fill *buffer* from *start* on."""
     done = 0
@@ -81,7 +99,7 @@ def write_all(target: int, data: memoryview, start: int) -> None:
 def _by_hand(source: int, target: int, wanted: Range, *, advance: Callable[[int], None]) -> None:
     buffer = memoryview(bytearray(min(_BUFFER, wanted.count)))
     while wanted.count:
-        part = buffer[: min(len(buffer), wanted.count)]
+        part = buffer[: min(_BUFFER, wanted.count)]
         read_exactly(source, part, wanted.start)
         write_all(target, part, wanted.into)
         wanted = wanted.after(len(part))

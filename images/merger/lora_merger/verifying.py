@@ -21,7 +21,8 @@ from lora_merger.described import Shard
 from lora_merger.plan import Half, Layout, Pair, Plan, ShardPlan
 from lora_merger.refusal import ExitCode, Refusal
 from lora_merger.stopping import Stop
-from lora_operator.adapter import WEIGHTS, Tensor
+from lora_merger.transfer import Range, is_same
+from lora_operator.adapter import Tensor
 
 Doubles = NDArray[np.float64]
 # Rows looked at in each merged tensor where --verify does not ask for all.
@@ -42,11 +43,11 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """The three directories, and how much of them is compared."""
+    """Where everything lies, and how much of it is compared."""
 
     plan: Plan
     base: Path
-    adapter: Path
+    adapter: int
     model: Path
     everything: bool
     stop: Stop
@@ -63,9 +64,8 @@ class Verifier:
             with (
                 (self.base / shard.name).open("rb") as source,
                 (self.model / shard.name).open("rb") as target,
-                (self.adapter / WEIGHTS).open("rb") as adapter,
             ):
-                look = _Look(source.fileno(), target.fileno(), adapter.fileno())
+                look = _Look(source.fileno(), target.fileno(), self.adapter)
                 for name, tensor in before.header.tensors.items():
                     if name not in pairs and not self.everything:
                         continue
@@ -81,14 +81,15 @@ class Verifier:
         """Compare one tensor; return how many values were looked at."""
         before, after = tensors
         if pair is None and before.dtype == after.dtype:
-            look.compare_bytes(name, spots, before.end - before.begin, self.advance)
+            wanted_bytes = Range(start=spots[0], into=spots[1], count=before.end - before.begin)
+            if not is_same(look.source, look.target, wanted_bytes, advance=self._advance):
+                raise _wrong(f"{name} should be the base's own bytes, and is not")
             return before.elements
         product = look.product(pair) if pair is not None else None
         columns = before.shape[1] if pair is not None else 1
         runs = self._rows(name, before.shape[0], columns) if pair is not None else _runs(before.elements)
         seen = 0
         for first, count in runs:
-            self.stop.check()
             start, size = first * columns, count * columns
             wanted = look.values(look.source, before.dtype, spots[0], start, size)
             slack = np.zeros(1)
@@ -101,8 +102,12 @@ class Verifier:
             found = look.values(look.target, after.dtype, spots[1], start, size)
             _compare(name, found, wanted, slack, after.dtype)
             seen += size
-            self.advance(size * np.dtype(_FORMATS[after.dtype]).itemsize)
+            self._advance(size * np.dtype(_FORMATS[after.dtype]).itemsize)
         return seen
+
+    def _advance(self, count: int) -> None:
+        self.stop.check()
+        self.advance(count)
 
     def _rows(self, name: str, rows: int, columns: int) -> Iterator[tuple[int, int]]:
         if self.everything:
@@ -139,13 +144,6 @@ class _Look:
     def _half(self, half: Half) -> Doubles:
         count = half.shape[0] * half.shape[1]
         return self.values(self.adapter, half.dtype, half.start, 0, count).reshape(half.shape)
-
-    def compare_bytes(self, name: str, spots: tuple[int, int], count: int, advance: Callable[[int], None]) -> None:
-        for start in range(0, count, _VALUES):
-            part = min(_VALUES, count - start)
-            if os.pread(self.source, part, spots[0] + start) != os.pread(self.target, part, spots[1] + start):
-                raise _wrong(f"{name} should be the base's own bytes, and is not")
-            advance(part)
 
 
 @dataclass(frozen=True, slots=True)

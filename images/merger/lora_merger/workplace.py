@@ -9,24 +9,27 @@ A line is written after its shard is on disk. Whatever has no line, or is not wh
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
 from lora_merger.described import Finished
-from lora_merger.finishing import file_digest
 from lora_merger.plan import Plan
-from lora_merger.refusal import ExitCode, Refusal
-from lora_merger.stopping import Stop
+from lora_merger.refusal import ExitCode, Refusal, unwritable
+from lora_merger.resuming import Resuming
+from lora_merger.transfer import Range, copy_range
 
-# For what is not weights: config, tokenizer, card.
-_BESIDE: Final = 64 * 1024 * 1024
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+# What the kernel says where OUT is there.
+_APPEARED = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +52,29 @@ class Workplace:
     def _journal(self) -> Path:
         return self.folder / "journal"
 
-    def take_up(self, fingerprint: Mapping[str, object], plan: Plan, stop: Stop) -> dict[str, Finished]:
+    def take_up(self, fingerprint: Mapping[str, object], plan: Plan, resuming: Resuming) -> dict[str, Finished]:
         """Return what an earlier run has finished of the same merge; of another one nothing is kept."""
         told = _told(self._journal)
-        if not told or told[0] != fingerprint:
-            shutil.rmtree(self.model, ignore_errors=True)
-            self.model.mkdir(exist_ok=True)
+        # Through JSON, as the journal's: a tuple is a list there.
+        if not told or told[0] != json.loads(json.dumps(fingerprint)):
+            shutil.rmtree(self.model)
+            self.model.mkdir()
             self._write([fingerprint])
             return {}
         kept = {}
-        sizes = {shard.name: shard.target_size for shard in plan.shards}
+        shards = {shard.name: shard for shard in plan.shards}
         for line in told[1:]:
             finished = _finished(line)
-            if finished is not None and sizes.get(finished.name) == finished.size and self._is_whole(finished, stop):
+            shard = shards.get(finished.name) if finished is not None else None
+            if finished is not None and shard is not None and resuming.is_whole(shard, finished):
                 kept[finished.name] = finished
         # A torn last line would spoil the next one.
         self._write([fingerprint, *(asdict(finished) for finished in kept.values())])
         return kept
+
+    def bytes_there(self) -> int:
+        """Return how much of the model lies here, whole or not."""
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(self.model))
 
     def note(self, finished: Finished) -> None:
         """Remember a shard that is on disk."""
@@ -75,23 +84,31 @@ class Workplace:
             journal.flush()
             os.fsync(journal.fileno())
 
-    def refuse_if_too_full(self, needed: int) -> None:
-        """Refuse where the disk has less than *needed* bytes, and room for the small files."""
-        disk = os.statvfs(self.out.parent)
-        free = disk.f_bavail * disk.f_frsize
-        if free < needed + _BESIDE:
-            raise Refusal(
-                ExitCode.NO_SPACE,
-                f"{self.out.parent} has {free:,} bytes free, and the merge still needs {needed + _BESIDE:,}: "
-                "free some space, or choose another place",
-            )
+    def forget(self) -> None:
+        """Let the next run keep nothing of this one."""
+        self._write([])
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Remove what an earlier run has put here and this one will not: the base may have lost a file since."""
+        for path in self.model.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in names:
+                path.unlink()
 
     def put(self, name: str, data: bytes) -> None:
         """Write a small file of the model, and force it to disk."""
-        with (self.model / name).open("wb") as file:
+        with os.fdopen(os.open(self.model / name, _NEW_FILE, 0o666), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+    def carry(self, source: Path) -> None:
+        """Copy a file of the base, of any size, and force it to disk."""
+        with source.open("rb") as theirs, os.fdopen(os.open(self.model / source.name, _NEW_FILE, 0o666), "wb") as ours:
+            everything = Range(start=0, into=0, count=os.fstat(theirs.fileno()).st_size)
+            copy_range(theirs.fileno(), ours.fileno(), everything, advance=lambda _: None)
+            os.fsync(ours.fileno())
 
     def publish(self) -> None:
         """Let OUT appear, whole; then tidy up."""
@@ -99,20 +116,17 @@ class Workplace:
         try:
             self.model.rename(self.out)
         except OSError as error:
-            raise Refusal(
-                ExitCode.OUTPUT_EXISTS, f"{self.out} appeared while the merge ran ({error.strerror}): move it away"
-            ) from error
+            if error.errno in _APPEARED:
+                raise Refusal(
+                    ExitCode.OUTPUT_EXISTS, f"{self.out} appeared while the merge ran ({error.strerror}): move it away"
+                ) from error
+            raise unwritable(error, doing=f"publishing {self.out}") from error
         _sync_folder(self.out.parent)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _is_whole(self, finished: Finished, stop: Stop) -> bool:
-        with suppress(OSError):
-            return file_digest(self.model / finished.name, stop) == finished.sha256
-        return False
-
     def _write(self, lines: list[Mapping[str, object]]) -> None:
         fresh = self._journal.with_name("journal.new")
-        with fresh.open("wb") as journal:
+        with os.fdopen(os.open(fresh, _NEW_FILE, 0o666), "wb") as journal:
             journal.write(b"".join(_line(line) for line in lines))
             journal.flush()
             os.fsync(journal.fileno())
@@ -125,8 +139,9 @@ def workplace(out: Path) -> Iterator[Workplace]:
     """Hold the workplace beside *out*; refuse where OUT is there, or another merge holds it."""
     refuse_if_there(out)
     place = Workplace(out)
-    place.folder.mkdir(exist_ok=True)
-    lock = os.open(place.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    # Until it is OUT, nobody else looks into it, nor puts anything there.
+    _own_folder(place.folder, mode=0o700)
+    lock = os.open(place.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +149,7 @@ def workplace(out: Path) -> Iterator[Workplace]:
             raise Refusal(ExitCode.OUTPUT_EXISTS, f"another merge is writing {out}: let it end") from error
         # It may have been published and tidied up between the look and the lock.
         refuse_if_there(out)
-        place.model.mkdir(exist_ok=True)
+        _own_folder(place.model, mode=0o777)
         yield place
     finally:
         os.close(lock)
@@ -146,6 +161,33 @@ def refuse_if_there(out: Path) -> None:
         raise Refusal(ExitCode.OUTPUT_EXISTS, f"{out} is there already: remove it, or choose another place")
     if not out.parent.is_dir():
         raise Refusal(ExitCode.NOT_FOUND, f"{out.parent} is no directory")
+
+
+def _own_folder(folder: Path, *, mode: int) -> None:
+    """Make a folder, or make sure that one which is there is ours alone: its content is going to be believed."""
+    try:
+        folder.mkdir(mode=mode, exist_ok=True)
+        descriptor = os.open(folder, _FOLDER)
+    except OSError as error:
+        if error.errno not in {errno.EEXIST, errno.ENOTDIR, errno.ELOOP}:
+            raise
+        raise _not_ours(folder, "it is no directory") from error
+    try:
+        facts = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if facts.st_uid != os.geteuid():
+        raise _not_ours(folder, f"it belongs to user {facts.st_uid}")
+    others = stat.S_IWGRP | stat.S_IWOTH
+    if mode & others == 0 and facts.st_mode & others:
+        raise _not_ours(folder, "others may write into it")
+
+
+def _not_ours(folder: Path, why: str) -> Refusal:
+    return Refusal(
+        ExitCode.OUTPUT_EXISTS,
+        f"{folder} was not left by a merge of this user ({why}): remove it, or choose another OUT",
+    )
 
 
 def _told(journal: Path) -> list[dict[str, object]]:
@@ -168,8 +210,8 @@ def _told(journal: Path) -> list[dict[str, object]]:
 
 def _finished(line: Mapping[str, object]) -> Finished | None:
     match line:
-        case {"name": str(name), "size": int(size), "sha256": str(sha256), "source_sha256": str(source)}:
-            return Finished(name=name, size=size, sha256=sha256, source_sha256=source)
+        case {"name": str(name), "size": int(size), "changes": str(changes), "source_sha256": str(source)}:
+            return Finished(name=name, size=size, changes=changes, source_sha256=source)
         case _:
             return None
 

@@ -1,14 +1,16 @@
 """All shards, by a pool of threads: copies and runs of blocks, in the order of the files, a few of them in flight.
 
-A shard is hashed and forced to disk by threads of their own while the next one is written; so the disk is busy from
-the first second on.
+The base's shard is hashed, where that is needed, and the output's forced to disk by threads of their own, while the
+next one is written; so the disk is busy from the first second on.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,15 +20,14 @@ from typing import Final
 from lora_merger import blocks, transfer
 from lora_merger.blocks import Bench, Descriptors
 from lora_merger.described import Finished
-from lora_merger.finishing import finish, source_digest
+from lora_merger.digests import put_together, source_digest
 from lora_merger.plan import Block, Plan, ShardPlan, Span, tasks
-from lora_merger.refusal import Refusal, from_os_error
+from lora_merger.refusal import ExitCode, Refusal, unwritable
 from lora_merger.stopping import Stop
-from lora_operator.adapter import WEIGHTS
 
 # So much is written before the disk is told to begin; left alone, the kernel waits until a tenth of memory is dirty.
 _FLUSH_EVERY: Final = 128 * 1024 * 1024
-# One hashes what is read, one what is written, and one waits for the disk.
+# One hashes what is read, two wait for the disk.
 _FINISHERS: Final = 3
 
 Task = Callable[[Bench], None]
@@ -38,7 +39,9 @@ class Writing:
 
     plan: Plan
     base: Path
-    adapter: Path
+    vouched: Mapping[str, str]
+    """The sha256 of those of the base's shards that need not be hashed."""
+    adapter: int
     target: Path
     threads: int
     stop: Stop
@@ -50,15 +53,13 @@ class Writing:
         """Write *shards*; raises the first trouble after every thread has stopped."""
         failures: list[BaseException] = []
         with ExitStack() as stack:
-            adapter = os.open(self.adapter / WEIGHTS, os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, adapter)
             finishers = stack.enter_context(ThreadPoolExecutor(_FINISHERS, thread_name_prefix="finish"))
             workers = stack.enter_context(ThreadPoolExecutor(self.threads, thread_name_prefix="merge"))
             pool = _Pool(workers, self.plan, room=2 * self.threads, stop=self.stop, failures=failures)
             before: Callable[[], None] | None = None
             for shard in shards:
-                # Two at a time: while one is hashed and synced, the next is written.
-                wait = self._shard(shard, adapter, pool, finishers, failures)
+                # Two at a time: while one is forced to disk, the next is written.
+                wait = self._shard(shard, pool, finishers, failures)
                 if before is not None:
                     before()
                 before = wait
@@ -70,19 +71,17 @@ class Writing:
             raise failures[0]
 
     def _shard(
-        self,
-        shard: ShardPlan,
-        adapter: int,
-        pool: _Pool,
-        finishers: ThreadPoolExecutor,
-        failures: list[BaseException],
+        self, shard: ShardPlan, pool: _Pool, finishers: ThreadPoolExecutor, failures: list[BaseException]
     ) -> Callable[[], None]:
         """Hand a shard's tasks to the pool; return what waits for its end."""
         source = os.open(self.base / shard.name, os.O_RDONLY | os.O_CLOEXEC)
-        target = os.open(self.target / shard.name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        files = Descriptors(source=source, target=target, adapter=adapter)
-        digest = finishers.submit(source_digest, source, shard, self.stop)
+        target = os.open(
+            self.target / shard.name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+        )
+        files = Descriptors(source=source, target=target, adapter=self.adapter)
+        digest = finishers.submit(self._source_digest, source, shard)
         flusher = _Flusher(target, finishers)
+        changes: dict[int, bytes] = {}
 
         def advance(count: int) -> None:
             self.stop.check()
@@ -90,11 +89,12 @@ class Writing:
             with self._lock:
                 self.advance(count)
 
-        def conclude(_: Future[None] | None = None) -> None:
+        def conclude() -> None:
             def end() -> None:
                 try:
                     if not failures:
-                        self.finished(finish(shard, files, digest.result(), self.stop))
+                        parts = [changes[number] for number in sorted(changes)]
+                        self.finished(self._finish(shard, target, put_together(parts), digest.result()))
                 except BaseException as error:  # noqa: BLE001 - kept for the caller, who raises it
                     failures.append(_told(error, f"finishing {shard.name}"))
                     self.stop.set()
@@ -104,7 +104,7 @@ class Writing:
 
         ending: list[Future[None]] = []
         handed = threading.Event()
-        pool.run(self._tasks(shard, files, advance), f"writing {shard.name}", conclude)
+        pool.run(self._tasks(shard, files, advance, changes), f"writing {shard.name}", conclude)
 
         def wait() -> None:
             handed.wait()
@@ -117,23 +117,45 @@ class Writing:
 
         return wait
 
-    def _tasks(self, shard: ShardPlan, files: Descriptors, advance: Callable[[int], None]) -> Iterator[Task]:
+    def _source_digest(self, source: int, shard: ShardPlan) -> str:
+        known = self.vouched.get(shard.name)
+        return source_digest(source, shard, self.stop) if known is None else known
+
+    def _finish(self, shard: ShardPlan, target: int, changes: str, source_sha256: str) -> Finished:
+        """Force a shard to disk."""
+        self.stop.check()
+        size = os.fstat(target).st_size
+        if size != shard.target_size:
+            raise Refusal(ExitCode.INPUT_OUTPUT, f"{shard.name}: {size} bytes lie there, not {shard.target_size}")
+        os.fsync(target)
+        return Finished(name=shard.name, size=size, changes=changes, source_sha256=source_sha256)
+
+    def _tasks(
+        self, shard: ShardPlan, files: Descriptors, advance: Callable[[int], None], changes: dict[int, bytes]
+    ) -> Iterator[Task]:
+        """Yield what there is to do; the tasks that compute leave their digests in *changes*, by their number."""
         shared = shard.head is None and transfer.reflink(files.source, files.target)
         if not shared:
             os.ftruncate(files.target, shard.target_size)
         if shard.head is not None:
             transfer.write_all(files.target, memoryview(shard.head), 0)
+        number = itertools.count()
         for span in shard.spans:
             if not span.is_copy:
-                yield from (_change(span, run, files, advance) for run in tasks(span))
+                for run in tasks(span):
+                    # A pool's length ahead of the threads: the disk reads while they compute.
+                    transfer.will_need(files.source, *span.source_of(run))
+                    yield _change(span, run, files, advance, functools.partial(changes.__setitem__, next(number)))
             elif shared:
                 advance(span.target_bytes)
             else:
                 yield _copy(span, files, advance)
 
 
-def _change(span: Span, run: Sequence[Block], files: Descriptors, advance: Callable[[int], None]) -> Task:
-    return lambda bench: blocks.change(span, run, files, bench, advance=advance)
+def _change(
+    span: Span, run: Sequence[Block], files: Descriptors, advance: Callable[[int], None], note: Callable[[bytes], None]
+) -> Task:
+    return lambda bench: note(blocks.change(span, run, files, bench, advance=advance))
 
 
 def _copy(span: Span, files: Descriptors, advance: Callable[[int], None]) -> Task:
@@ -231,4 +253,4 @@ class _Flusher:
 
 
 def _told(error: BaseException, doing: str) -> BaseException:
-    return from_os_error(error, doing=doing) if isinstance(error, OSError) else error
+    return unwritable(error, doing=doing) if isinstance(error, OSError) else error

@@ -40,7 +40,7 @@ def test_the_context_lets_in_every_file_that_an_image_is_made_of() -> None:
     assert {name for name in images.PROJECT_FILES if not name.startswith(".")} <= let_in
 
 
-@pytest.mark.parametrize("image", [images.OPERATOR, images.AGENT, images.THIN_TRAINER, images.FULL_TRAINER])
+@pytest.mark.parametrize("image", [*images.LOCAL, images.MERGER, images.FULL_TRAINER])
 def test_every_image_runs_as_a_numbered_user_other_than_root(image: images.Image) -> None:
     stages = (images.REPOSITORY / image.dockerfile).read_text().split("\nFROM ")
     ending = [stage for stage in stages if "ENTRYPOINT" in stage]

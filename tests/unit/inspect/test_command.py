@@ -15,9 +15,10 @@ import pytest
 
 from lora_inspect import __main__ as program
 from lora_inspect import progress, reading
-from lora_inspect.question import HubRepo, parse_base_name, parse_source
+from lora_inspect.question import parse_base_name, parse_source
 from lora_inspect.report import Report
 from lora_operator.adapter import open_directory
+from lora_operator.clients.hub_reference import HubRepo
 from support.adapters import TINY_LLAMA, AdapterFiles, make_adapter, other_base
 
 

@@ -51,10 +51,22 @@ def test_rounding_in_place_is_storing_and_loading(dtype: str) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_one_bad_value_is_seen(dtype: str, bad: float) -> None:
     values = np.ones(1000, np.float32)
-    space = Workspace.of(1000)
-    assert arithmetic.is_finite(arithmetic.store(values.copy(), dtype, space), dtype)
+    assert arithmetic.is_storable(values, dtype)
     values[613] = bad
-    assert not arithmetic.is_finite(arithmetic.store(values, dtype, space), dtype)
+    assert not arithmetic.is_storable(values, dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest", "too_large"),
+    [("F16", 65519.0, 65520.0), ("BF16", 3.3961e38, 3.39618e38), ("F32", 3.4028e38, np.inf)],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_would_be_rounded_to_infinity_is_seen(dtype: str, largest: float, too_large: float, sign: int) -> None:
+    values = np.full(1000, sign * largest, np.float32)
+    assert arithmetic.is_storable(values, dtype)
+    assert np.isfinite(arithmetic.widen(arithmetic.store(values.copy(), dtype, Workspace.of(1000)), dtype)).all()
+    values[17] = sign * too_large
+    assert not arithmetic.is_storable(values, dtype)
 
 
 @pytest.mark.parametrize(

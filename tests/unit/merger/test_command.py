@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lora_merger.__main__ import main
+from lora_merger.checkpoint import LocalFiles
 from lora_merger.progress import Progress, duration, line, size
 from lora_merger.refusal import ExitCode
 from support.adapters import make_adapter
@@ -84,3 +89,77 @@ def test_amounts_are_for_people(count: float, told: str) -> None:
 @pytest.mark.parametrize(("seconds", "told"), [(3.4, "3 s"), (600, "10 min"), (7200, "2.0 h")])
 def test_times_are_for_people(seconds: float, told: str) -> None:
     assert duration(seconds) == told
+
+
+@pytest.mark.parametrize("rehearsal", [[], ["--dry-run"]])
+def test_a_place_where_nothing_can_be_made_is_told_alike_by_merge_and_rehearsal(
+    words: list[str], rehearsal: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words[:2], str(Path(words[2]) / "deeper"), *rehearsal]) == ExitCode.NOT_FOUND
+    Path(words[2]).mkdir()
+    assert main([*words, *rehearsal]) == ExitCode.OUTPUT_EXISTS
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rehearsal", [[], ["--dry-run"]])
+def test_a_place_that_this_user_may_not_write_to(
+    words: list[str], rehearsal: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/models")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert main([*words, *rehearsal]) == ExitCode.OUTPUT_EXISTS
+    told = capsys.readouterr().err
+    assert "/models: Permission denied: let this user write there, or choose another place" in told
+
+
+def test_a_file_that_this_user_may_not_read_is_named(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard = f"{words[0]}/model-00002-of-00002.safetensors"
+
+    read = LocalFiles.read
+
+    def refuse(self: LocalFiles, name: str, start: int, stop: int) -> bytes:
+        if shard.endswith(name):
+            raise PermissionError(errno.EACCES, "Permission denied", shard)
+        return read(self, name, start, stop)
+
+    monkeypatch.setattr(LocalFiles, "read", refuse)
+    assert main(words) == ExitCode.NOT_FOUND
+    assert f"{shard}: Permission denied: let this user read it" in capsys.readouterr().err
+
+
+def test_a_file_that_would_be_carried_over_is_tried_before_anything_is_written(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer, real = Path(words[0]) / "tokenizer.json", os.open
+
+    def refuse(path: str | Path, *arguments: int, **more: int) -> int:
+        if path == tokenizer:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert main(words) == ExitCode.NOT_FOUND
+    assert f"{tokenizer}: Permission denied: let this user read it" in capsys.readouterr().err
+    assert sorted(path.name for path in Path(words[2]).parent.iterdir()) == ["adapter", "base"]
+
+
+@pytest.mark.parametrize("rehearsal", [[], ["--dry-run"]])
+def test_a_report_that_nobody_can_read_is_no_failure_of_the_merge(words: list[str], rehearsal: list[str]) -> None:
+    command = [sys.executable, "-m", "lora_merger", *words, *rehearsal]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == ExitCode.INPUT_OUTPUT
+    assert "all is done, but the report can't be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert Path(words[2]).exists() == (not rehearsal)
+
+
+def test_progress_that_nobody_can_see_is_no_failure_of_the_merge(words: list[str]) -> None:
+    command = [sys.executable, "-m", "lora_merger", *words]
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run(command, stderr=full, stdout=subprocess.DEVNULL, check=False).returncode == ExitCode.OK

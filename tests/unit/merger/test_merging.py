@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -105,7 +106,16 @@ def test_manifest_and_card_tell_where_the_model_comes_from(tmp_path: Path) -> No
     told = json.loads((out / "lora-merge.json").read_text())
     assert told["adapter"]["digest"] == adapter.digest
     assert (told["base"]["licence"], told["base"]["gated"], told["tensorsMerged"]) == ("apache-2.0", None, 4)
-    assert told["base"]["files"].keys() == told["files"].keys() == {path.name for path in out.glob("*.safetensors")}
+    shards = {path.name: path for path in (tmp_path / "base").glob("*.safetensors")}
+    assert told["base"]["files"] == {
+        name: {
+            "size": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256From": "computed",
+        }
+        for name, path in sorted(shards.items())
+    }
+    assert told["files"] == {name: {"size": path.stat().st_size} for name, path in sorted(shards.items())}
     card = (out / "README.md").read_text()
     assert 'license: "apache-2.0"' in card
     assert adapter.digest in card
@@ -115,10 +125,11 @@ def test_manifest_and_card_tell_where_the_model_comes_from(tmp_path: Path) -> No
 def test_a_card_can_not_be_broken_out_of(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base")
     (base / "README.md").write_text('---\nlicense: x"\\n---\\n# evil | cell\n---\n')
-    make_adapter(config={"base_model_name_or_path": "a | b\n---\n# c"}).write(tmp_path / "adapter")
+    make_adapter(config={"base_model_name_or_path": "a | b\n---\r# c"}).write(tmp_path / "adapter")
     card = (run(tmp_path) / "README.md").read_text()
     assert card.count("\n---\n") == 1
-    assert "a \\| b ---" in card
+    assert "a \\| b --- # c" in card
+    assert "\r" not in card
 
 
 @pytest.mark.timeout(60)

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ import pytest
 
 from lora_merger.merging import MergeRequest, merge
 from lora_merger.refusal import ExitCode, Refusal
-from support.adapters import TINY_LLAMA, AdapterFiles, BaseShape, make_adapter, other_base, tensor
-from support.checkpoints import write_base
+from lora_operator.adapter import Code
+from support.adapters import TINY_LLAMA, AdapterFiles, BaseShape, TensorData, make_adapter, other_base, tensor
+from support.checkpoints import read_tensors, write_base
 
 QUERY = "model.layers.0.self_attn.q_proj.weight"
 MAGNITUDE = "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector"
@@ -143,17 +145,39 @@ def test_tied_embeddings_are_not_torn_apart(target: str, tmp_path: Path) -> None
     assert "Untie the base first" in str(refused(tmp_path))
 
 
+def poisoned(name: str, dtype: str) -> dict[str, TensorData]:
+    values = np.ones(TINY_LLAMA.weights()[name], np.float32)
+    values[-1, -1] = np.nan
+    return {name: tensor(values, dtype)}
+
+
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
-@pytest.mark.parametrize("touched", [True, False])
-def test_a_base_with_nan_ends_without_a_model(dtype: str, touched: bool, tmp_path: Path) -> None:
-    name = QUERY if touched else "lm_head.weight"
-    poisoned = np.ones(TINY_LLAMA.weights()[name], np.float32)
-    poisoned[-1, -1] = np.nan
-    write_base(tmp_path / "base", dtype=dtype, tensors={name: tensor(poisoned, dtype)})
+def test_a_weight_with_nan_is_not_merged_into(dtype: str, tmp_path: Path) -> None:
+    write_base(tmp_path / "base", dtype=dtype, tensors=poisoned(QUERY, dtype))
     make_adapter().write(tmp_path / "adapter")
     refusal = refused(tmp_path)
-    assert f"{name}: NaN or Inf" in str(refusal)
+    assert f"{QUERY}: NaN or Inf in the base" in str(refusal)
     assert refusal.code == ExitCode.NOT_MERGEABLE
+
+
+def test_a_nan_that_is_cast_is_refused_and_one_that_is_copied_is_the_base_s_own_business(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", tensors=poisoned("lm_head.weight", "F32"))
+    make_adapter().write(tmp_path / "adapter")
+    request = MergeRequest(base=str(base), adapter=str(tmp_path / "adapter"), out=tmp_path / "out")
+    with pytest.raises(Refusal, match=r"lm_head.weight: NaN or Inf in the base"):
+        merge(replace(request, dtype="bfloat16"))
+    merge(replace(request, verify=True))
+    assert read_tensors(tmp_path / "out")["lm_head.weight"] == read_tensors(base)["lm_head.weight"]
+
+
+def test_another_base_than_the_adapter_s_is_said(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--acme--other" / "snapshots" / ("a" * 40)
+    write_base(snapshot)
+    make_adapter(config={"base_model_name_or_path": "acme/tiny"}).write(tmp_path / "adapter")
+    merged = merge(MergeRequest(base=str(snapshot), adapter=str(tmp_path / "adapter"), out=tmp_path / "out"))
+    assert [(warning.code, warning.found, warning.expected) for warning in merged.warnings] == [
+        (Code.BASE_MISMATCH, "acme/tiny", "acme/other")
+    ]
 
 
 def test_a_sum_that_overflows_float16_ends_without_a_model(tmp_path: Path) -> None:

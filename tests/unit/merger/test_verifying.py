@@ -86,3 +86,14 @@ def test_all_that_is_right_is_found_right(dtype: str, into: str, tmp_path: Path)
         )
     )
     assert merged.checked.tensors == 19
+
+
+def test_what_was_found_wrong_is_not_kept_for_the_next_run(tmp_path: Path) -> None:
+    write_base(tmp_path / "base")
+    make_adapter(targets=TARGETS).write(tmp_path / "adapter")
+    with pytest.MonkeyPatch.context() as patch:
+        assert merge_and_spoil(tmp_path, patch, name="lm_head.weight", ulps=64, verify=True) is not None
+    merged = merge(
+        MergeRequest(base=str(tmp_path / "base"), adapter=str(tmp_path / "adapter"), out=tmp_path / "out", verify=True)
+    )
+    assert merged.resumed == 0
