@@ -76,6 +76,8 @@ def trainer(spec: TrainSpec, *, base: BaseModel, parts: Parts, accelerator: bool
     found = (DPOTrainer if spec.method is Method.DPO else SFTTrainer)(**made)
     # Else a checkpoint, or the best one, makes an adapter of 16 bits one of 32, and the training another.
     found.model.load_adapter = partial(found.model.load_adapter, autocast_adapter_dtype=False)
+    if quantization is not None:
+        _keep_trainable(found.model)
     return found
 
 
@@ -121,6 +123,15 @@ def _quantization(spec: TrainSpec, *, accelerator: bool) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(**found)
+
+
+def _keep_trainable(model: Any) -> None:
+    """Keep bitsandbytes from packing the base for inference when a CPU evaluates: no gradient goes through it then."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _going_on(spec: TrainSpec, base: BaseModel, parts: Parts, quantization: Any) -> Any:

@@ -116,7 +116,7 @@ def _with_adapter(trainer: Any, folder: Path) -> dict[str, float]:
     model = trainer.model
     own = model.active_adapter
     try:
-        model.load_adapter(str(folder), adapter_name=CURRENT)
+        model.load_adapter(str(folder), adapter_name=CURRENT, autocast_adapter_dtype=True)
     except (RuntimeError, ValueError, KeyError) as error:
         message = f"evaluation.gate: the adapter published before does not fit {model.config.model_type}: {error}"
         raise Refusal(Reason.GATE_FAILED, message.splitlines()[0]) from error
