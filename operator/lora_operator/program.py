@@ -47,7 +47,14 @@ class Program:
         self.world: World | None = None
 
     async def start(self) -> None:
-        """Connect, see everything once, then let the passes run."""
+        """Connect, see everything once, then let the passes run; a start that fails leaves nothing to the next one."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
         settings = self._settings
         kube = await kube_client.connect(saw=self.watching.wrote)
         self._stack.push_async_callback(kube.close)
@@ -78,6 +85,7 @@ class Program:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
         await self._stack.aclose()
 
     def _make_world(self, kube: Kube) -> World:

@@ -142,6 +142,8 @@ class Run:
         commit = self._prepare(files)
         with self._operator() as self._life, self._engine_pods() as pods:
             self._until("loraengines", ENGINE_NAME, "Serving")
+            # A training is frozen with what is known of its engine: in every run the same.
+            self._eventually(self._engine_version, "the engine's version")
             self._create(self._training())
             self._train(commit, files)
             self._until("loraadapters", BOT, "Loaded")
@@ -151,6 +153,11 @@ class Run:
             self._delete_adapter(pods.pods[0])
             self._settle(self._life)
             return self._outcome(served, pods.pods[0], self._life.proxy)
+
+    def _engine_version(self) -> str | None:
+        engine = self._get(KINDS["loraengines"], "loraengines", ENGINE_NAME) or {}
+        version: str | None = ((engine.get("status") or {}).get("engine") or {}).get("version")
+        return version
 
     def _prepare(self, files: AdapterFiles) -> str:
         publish_base(self.ground.hub)
