@@ -6,7 +6,6 @@ The table lands in .local/bench/; docs/merging.md has one of them. Run one size 
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import random
 import shutil
@@ -24,6 +23,7 @@ from imagebuild import engine
 from lora_operator.adapter import parse_header
 from support import big_models
 from support.adapters import make_adapter
+from support.checkpoints import vouch_for
 from support.command_costs import Cost, measure, spread
 
 pytestmark = pytest.mark.timeout(3600)
@@ -43,7 +43,7 @@ os.sync()
 @pytest.mark.parametrize("name", big_models.SHAPES)
 def test_a_merge_beside_a_copy_and_beside_peft(name: str, tmp_path: Path) -> None:
     shape = big_models.SHAPES[name]
-    base, out = _as_downloaded(big_models.write(tmp_path / "base", shape)), tmp_path / "out"
+    base, out = vouch_for(big_models.write(tmp_path / "base", shape), "c" * 40), tmp_path / "out"
     unknown = _without_word(base, tmp_path / "unknown")
     adapters = {
         kind: make_adapter(base=shape, rank=16, targets=targets, seed=1).write(tmp_path / kind)
@@ -81,16 +81,6 @@ def test_a_merge_beside_a_copy_and_beside_peft(name: str, tmp_path: Path) -> Non
     for kind in ADAPTERS:
         for cost in costs[f"lora-merge, {kind}"]:
             assert cost.peak - baseline <= 40 * MIB
-
-
-def _as_downloaded(base: Path) -> Path:
-    """Put the Hub's word beside a base, as `hf download --local-dir` does."""
-    notes = base / ".cache" / "huggingface" / "download"
-    notes.mkdir(parents=True)
-    for path in base.glob("*.safetensors"):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        (notes / f"{path.name}.metadata").write_text(f"{'c' * 40}\n{digest}\n{time.time()}\n")
-    return base
 
 
 def _without_word(base: Path, folder: Path) -> Path:

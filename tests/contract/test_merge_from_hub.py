@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -112,8 +113,14 @@ def test_a_base_whose_bytes_are_not_the_hub_s_is_refused(hub: hubserver.Hub, com
     hub.tamper(BASE, "model-00001-of-00002.safetensors")
     done = run(hub, tmp_path, f"hf://{BASE}", f"hf://{ADAPTER}", str(tmp_path / "out"))
     assert done.returncode == ExitCode.NOT_MERGEABLE, done.stderr
-    assert "model-00001-of-00002.safetensors" in done.stderr
+    assert "model-00001-of-00002.safetensors of the base is not what the Hub says it is" in done.stderr
     assert not (tmp_path / "out").exists()
+    hub.untamper()
+    spoilt = re.search(r"remove (\S+), and try again", done.stderr)
+    assert spoilt is not None
+    Path(spoilt[1]).unlink()
+    done = run(hub, tmp_path, f"hf://{BASE}", f"hf://{ADAPTER}", str(tmp_path / "out"))
+    assert done.returncode == ExitCode.OK, done.stderr
 
 
 def test_an_adapter_that_can_not_be_merged_is_not_fetched(hub: hubserver.Hub, commits: object, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 write_base(folder)                              TINY_LLAMA in float32, one file
 write_base(folder, dtype="BF16", shards=3)      in three files with their index
 write_base(folder, tensors={...})               with tensors changed, or (None) left out
+vouch_for(folder, commit)                       with what the Hub's client notes beside a download
 read_tensors(folder)                            every tensor's bytes, dtype and shape
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +58,16 @@ def write_base(
     (folder / "config.json").write_text(json.dumps(settings | dict(config or {}), indent=2))
     for name, data in {**BESIDE, **NOT_CARRIED, "README.md": CARD}.items():
         (folder / name).write_bytes(data)
+    return folder
+
+
+def vouch_for(folder: Path, commit: str) -> Path:
+    """Put the Hub's word beside a base, as `hf download --local-dir` does."""
+    notes = folder / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    for path in folder.glob("*.safetensors"):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        (notes / f"{path.name}.metadata").write_text(f"{commit}\n{digest}\n{path.stat().st_mtime}\n")
     return folder
 
 

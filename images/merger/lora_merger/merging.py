@@ -91,7 +91,11 @@ def _merge(prepared: Prepared, place: Workplace, progress: Callable[[Stage, int,
     def note(shard: Finished) -> None:
         expected = prepared.base.sha256.get(shard.name)
         if expected is not None and expected != shard.source_sha256:
-            raise not_mergeable(f"{shard.name} of the base is not what the Hub says it is: fetch it again")
+            # The Hub's client would take it from its cache for ever.
+            where = (folder / shard.name).resolve()
+            raise not_mergeable(
+                f"{shard.name} of the base is not what the Hub says it is: remove {where}, and try again"
+            )
         place.note(shard)
         finished[shard.name] = shard
 

@@ -18,19 +18,16 @@ from pathlib import Path
 from typing import Final
 
 from lora_merger import blocks, transfer
-from lora_merger.blocks import Bench, Descriptors
+from lora_merger.blocks import Descriptors
 from lora_merger.described import Finished
 from lora_merger.digests import put_together, source_digest
 from lora_merger.plan import Block, Plan, ShardPlan, Span, tasks
-from lora_merger.refusal import ExitCode, Refusal, unwritable
+from lora_merger.pool import Failures, Flusher, Pool, Task
+from lora_merger.refusal import ExitCode, Refusal
 from lora_merger.stopping import Stop
 
-# So much is written before the disk is told to begin; left alone, the kernel waits until a tenth of memory is dirty.
-_FLUSH_EVERY: Final = 128 * 1024 * 1024
 # One hashes what is read, two wait for the disk.
 _FINISHERS: Final = 3
-
-Task = Callable[[Bench], None]
 
 
 @dataclass(kw_only=True)
@@ -51,89 +48,55 @@ class Writing:
 
     def write(self, shards: Sequence[ShardPlan]) -> None:
         """Write *shards*; raises the first trouble after every thread has stopped."""
-        failures: list[BaseException] = []
+        failures = Failures(self.stop)
         with ExitStack() as stack:
             finishers = stack.enter_context(ThreadPoolExecutor(_FINISHERS, thread_name_prefix="finish"))
             workers = stack.enter_context(ThreadPoolExecutor(self.threads, thread_name_prefix="merge"))
-            pool = _Pool(workers, self.plan, room=2 * self.threads, stop=self.stop, failures=failures)
-            before: Callable[[], None] | None = None
+            pool = Pool(workers, self.plan, room=2 * self.threads, stop=self.stop, failures=failures)
+            before: _Shard | None = None
             for shard in shards:
                 # Two at a time: while one is forced to disk, the next is written.
-                wait = self._shard(shard, pool, finishers, failures)
+                current = _Shard(self, shard, finishers, failures)
+                pool.run(current.tasks(), f"writing {shard.name}", current.conclude)
                 if before is not None:
-                    before()
-                before = wait
+                    before.wait()
+                before = current
                 if failures:
                     break
             if before is not None:
-                before()
-        if failures:
-            raise failures[0]
+                before.wait()
+        failures.raise_first()
 
-    def _shard(
-        self, shard: ShardPlan, pool: _Pool, finishers: ThreadPoolExecutor, failures: list[BaseException]
-    ) -> Callable[[], None]:
-        """Hand a shard's tasks to the pool; return what waits for its end."""
-        source = os.open(self.base / shard.name, os.O_RDONLY | os.O_CLOEXEC)
-        target = os.open(
-            self.target / shard.name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+    def tell(self, count: int) -> None:
+        """Hear of bytes from any thread."""
+        with self._lock:
+            self.advance(count)
+
+
+class _Shard:
+    """One shard, from its opening to its being on disk."""
+
+    def __init__(self, writing: Writing, shard: ShardPlan, finishers: ThreadPoolExecutor, failures: Failures) -> None:
+        self._writing, self._shard, self._finishers, self._failures = writing, shard, finishers, failures
+        self._files = Descriptors(
+            source=os.open(writing.base / shard.name, os.O_RDONLY | os.O_CLOEXEC),
+            target=os.open(
+                writing.target / shard.name,
+                os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o666,
+            ),
+            adapter=writing.adapter,
         )
-        files = Descriptors(source=source, target=target, adapter=self.adapter)
-        digest = finishers.submit(self._source_digest, source, shard)
-        flusher = _Flusher(target, finishers)
-        changes: dict[int, bytes] = {}
+        self._flusher = Flusher(self._files.target, finishers)
+        self._digest = finishers.submit(self._source_digest)
+        # Of each task that computes, by its number.
+        self._changes: dict[int, bytes] = {}
+        self._ending: Future[None] | None = None
+        self._handed = threading.Event()
 
-        def advance(count: int) -> None:
-            self.stop.check()
-            flusher.advance(count)
-            with self._lock:
-                self.advance(count)
-
-        def conclude() -> None:
-            def end() -> None:
-                try:
-                    if not failures:
-                        parts = [changes[number] for number in sorted(changes)]
-                        self.finished(self._finish(shard, target, put_together(parts), digest.result()))
-                except BaseException as error:  # noqa: BLE001 - kept for the caller, who raises it
-                    failures.append(_told(error, f"finishing {shard.name}"))
-                    self.stop.set()
-
-            ending.append(finishers.submit(end))
-            handed.set()
-
-        ending: list[Future[None]] = []
-        handed = threading.Event()
-        pool.run(self._tasks(shard, files, advance, changes), f"writing {shard.name}", conclude)
-
-        def wait() -> None:
-            handed.wait()
-            ending[0].result()
-            if digest.exception() is not None and not failures:
-                failures.append(_told(digest.exception() or RuntimeError(), f"reading {shard.name} of the base"))
-            flusher.wait()
-            os.close(source)
-            os.close(target)
-
-        return wait
-
-    def _source_digest(self, source: int, shard: ShardPlan) -> str:
-        known = self.vouched.get(shard.name)
-        return source_digest(source, shard, self.stop) if known is None else known
-
-    def _finish(self, shard: ShardPlan, target: int, changes: str, source_sha256: str) -> Finished:
-        """Force a shard to disk."""
-        self.stop.check()
-        size = os.fstat(target).st_size
-        if size != shard.target_size:
-            raise Refusal(ExitCode.INPUT_OUTPUT, f"{shard.name}: {size} bytes lie there, not {shard.target_size}")
-        os.fsync(target)
-        return Finished(name=shard.name, size=size, changes=changes, source_sha256=source_sha256)
-
-    def _tasks(
-        self, shard: ShardPlan, files: Descriptors, advance: Callable[[int], None], changes: dict[int, bytes]
-    ) -> Iterator[Task]:
-        """Yield what there is to do; the tasks that compute leave their digests in *changes*, by their number."""
+    def tasks(self) -> Iterator[Task]:
+        """Yield what there is to do."""
+        shard, files = self._shard, self._files
         shared = shard.head is None and transfer.reflink(files.source, files.target)
         if not shared:
             os.ftruncate(files.target, shard.target_size)
@@ -145,112 +108,58 @@ class Writing:
                 for run in tasks(span):
                     # A pool's length ahead of the threads: the disk reads while they compute.
                     transfer.will_need(files.source, *span.source_of(run))
-                    yield _change(span, run, files, advance, functools.partial(changes.__setitem__, next(number)))
+                    yield functools.partial(self._change, next(number), span, run)
             elif shared:
-                advance(span.target_bytes)
+                self._advance(span.target_bytes)
             else:
-                yield _copy(span, files, advance)
+                yield functools.partial(self._copy, span)
 
-
-def _change(
-    span: Span, run: Sequence[Block], files: Descriptors, advance: Callable[[int], None], note: Callable[[bytes], None]
-) -> Task:
-    return lambda bench: note(blocks.change(span, run, files, bench, advance=advance))
-
-
-def _copy(span: Span, files: Descriptors, advance: Callable[[int], None]) -> Task:
-    wanted = transfer.Range(start=span.source, into=span.target, count=span.source_bytes)
-    return lambda _: transfer.copy_range(files.source, files.target, wanted, advance=advance)
-
-
-class _Pool:
-    """Runs tasks with a bound on how many wait, and tells when the last one of a shard is done."""
-
-    def __init__(
-        self, workers: ThreadPoolExecutor, plan: Plan, *, room: int, stop: Stop, failures: list[BaseException]
-    ) -> None:
-        self._workers, self._plan, self._stop, self._failures = workers, plan, stop, failures
-        self._room = threading.Semaphore(room)
-        self._local = threading.local()
-        self._lock = threading.Lock()
-
-    def run(self, shard_tasks: Iterator[Task], doing: str, conclude: Callable[[], None]) -> None:
-        """Submit tasks until they end or one has failed; *conclude* is called once, after the last."""
-        left = _Countdown(conclude)
-        try:
-            for task in shard_tasks:
-                self._room.acquire()
-                if self._failures:
-                    self._room.release()
-                    break
-                left.add()
-                self._workers.submit(self._one, task, doing, left)
-        except (OSError, Refusal) as error:
-            self._fail(error, doing)
-        left.done()
-
-    def _one(self, task: Task, doing: str, left: _Countdown) -> None:
-        try:
-            if not self._failures:
-                self._stop.check()
-                task(self._bench())
-        except BaseException as error:  # noqa: BLE001 - kept for the caller, who raises it
-            self._fail(error, doing)
-        finally:
-            self._room.release()
-            left.done()
-
-    def _bench(self) -> Bench:
-        bench: Bench | None = self._local.__dict__.get("bench")
-        if bench is None:
-            bench = self._local.bench = Bench.of(self._plan)
-        return bench
-
-    def _fail(self, error: BaseException, doing: str) -> None:
-        with self._lock:
-            self._failures.append(_told(error, doing))
-        self._stop.set()
-
-
-class _Countdown:
-    """Calls *conclude* when everything that was added, and the adding itself, is done."""
-
-    def __init__(self, conclude: Callable[[], None]) -> None:
-        self._conclude, self._left, self._lock = conclude, 1, threading.Lock()
-
-    def add(self) -> None:
-        with self._lock:
-            self._left += 1
-
-    def done(self) -> None:
-        with self._lock:
-            self._left -= 1
-            last = self._left == 0
-        if last:
-            self._conclude()
-
-
-class _Flusher:
-    """Tells the disk to begin with what is written so far, one call at a time."""
-
-    def __init__(self, target: int, finishers: ThreadPoolExecutor) -> None:
-        self._target, self._finishers = target, finishers
-        self._pending = 0
-        self._call: Future[None] | None = None
-        self._lock = threading.Lock()
-
-    def advance(self, count: int) -> None:
-        with self._lock:
-            self._pending += count
-            if self._pending >= _FLUSH_EVERY and (self._call is None or self._call.done()):
-                self._pending = 0
-                self._call = self._finishers.submit(os.fdatasync, self._target)
+    def conclude(self) -> None:
+        """Let the last thread that worked on it hand it to those that finish."""
+        self._ending = self._finishers.submit(self._finish)
+        self._handed.set()
 
     def wait(self) -> None:
-        """Return when no call is under way; what it met, the last sync meets too."""
-        if self._call is not None:
-            self._call.exception()
+        """Return when it is on disk, or has failed."""
+        self._handed.wait()
+        if self._ending is not None:
+            self._ending.result()
+        self._flusher.wait()
+        os.close(self._files.source)
+        os.close(self._files.target)
 
+    def _change(self, number: int, span: Span, run: Sequence[Block], bench: blocks.Bench) -> None:
+        self._changes[number] = blocks.change(span, run, self._files, bench, advance=self._advance)
 
-def _told(error: BaseException, doing: str) -> BaseException:
-    return unwritable(error, doing=doing) if isinstance(error, OSError) else error
+    def _copy(self, span: Span, _: blocks.Bench) -> None:
+        wanted = transfer.Range(start=span.source, into=span.target, count=span.source_bytes)
+        transfer.copy_range(self._files.source, self._files.target, wanted, advance=self._advance)
+
+    def _advance(self, count: int) -> None:
+        self._writing.stop.check()
+        self._flusher.advance(count)
+        self._writing.tell(count)
+
+    def _source_digest(self) -> str:
+        known = self._writing.vouched.get(self._shard.name)
+        return known or source_digest(self._files.source, self._shard, self._writing.stop)
+
+    def _finish(self) -> None:
+        doing = f"reading {self._shard.name} of the base"
+        try:
+            sha256 = self._digest.result()
+            doing = f"finishing {self._shard.name}"
+            if not self._failures:
+                self._writing.finished(self._force_to_disk(sha256))
+        except BaseException as error:  # noqa: BLE001 - kept for the caller, who raises it
+            self._failures.note(error, doing)
+
+    def _force_to_disk(self, source_sha256: str) -> Finished:
+        self._writing.stop.check()
+        name, target = self._shard.name, self._files.target
+        size = os.fstat(target).st_size
+        if size != self._shard.target_size:
+            raise Refusal(ExitCode.INPUT_OUTPUT, f"{name}: {size} bytes lie there, not {self._shard.target_size}")
+        os.fsync(target)
+        changes = put_together(self._changes[number] for number in sorted(self._changes))
+        return Finished(name=name, size=size, changes=changes, source_sha256=source_sha256)

@@ -11,7 +11,7 @@ import pytest
 
 from lora_merger.merging import MergeRequest, merge
 from support.adapters import make_adapter
-from support.checkpoints import files_of, write_base
+from support.checkpoints import files_of, vouch_for, write_base
 
 COMMIT = "c" * 40
 
@@ -45,14 +45,8 @@ def cached(tmp_path: Path) -> Path:
 
 
 def local_dir(tmp_path: Path) -> Path:
-    """Write a base as `hf download --local-dir` leaves it."""
-    base = write_base(tmp_path / "base", shards=2)
-    notes = base / ".cache" / "huggingface" / "download"
-    notes.mkdir(parents=True)
-    for path in base.glob("*.safetensors"):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        (notes / f"{path.name}.metadata").write_text(f"{COMMIT}\n{digest}\n{path.stat().st_mtime}\n")
-    return base
+    """Write a base as a download into a directory leaves it."""
+    return vouch_for(write_base(tmp_path / "base", shards=2), COMMIT)
 
 
 def test_the_hub_s_cache_names_repository_commit_and_digests(tmp_path: Path) -> None:
