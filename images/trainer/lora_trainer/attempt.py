@@ -148,7 +148,7 @@ def _publisher(attempt: Attempt) -> Publisher:
 
 def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     """Return the Result of an adapter that is trained, judged and saved: now, or by an attempt before."""
-    from lora_trainer import base, building, data, evaluating, lineage, servable, start
+    from lora_trainer import base, building, data, evaluating, lineage, outline, servable, start
     from lora_trainer import train as training
 
     spec, identity, patience, world = attempt.spec, attempt.identity, attempt.patience, attempt.world
@@ -173,6 +173,9 @@ def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     model = base.fetch(spec, revision=revision, token=identity.base_token, patience=patience)
     shapes = base.shapes(model)
     servable.check_modules(spec, shapes)
+    servable.check_start(spec, adapter, shapes)
+    if said := outline.length(spec, model):
+        log.say(f"warning: {said}")
     where = training.Run(
         output=attempt.place.output,
         checkpoints=attempt.checkpoints / fingerprint(gate=False),

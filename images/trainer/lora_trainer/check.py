@@ -78,11 +78,11 @@ def run(question: Question, report: Report) -> Result:
     spec = question.spec
     report.line("ok", "spec: every field is known and in its range")
     report.step("training.extraArgs", lambda: _config(question, report))
-    report.step("lora.initFrom", lambda: _servable(question, report))
+    adapter = report.step("lora.initFrom", lambda: _servable(question, report))
     model = report.step("baseModel", lambda: _base(question, report))
     found = None
     if model is not None:
-        found = report.step("lora", lambda: _outline(question, model, report))
+        found = report.step("lora", lambda: _outline(question, model, adapter, report))
     rows = report.step("dataset", lambda: _data(question, report))
     counted = None
     if rows is not None and model is not None:
@@ -126,11 +126,12 @@ def effective_arguments(spec: TrainSpec, device: Machine) -> dict[str, Any]:
     return found | evaluating.arguments(spec)
 
 
-def _servable(question: Question, report: Report) -> None:
+def _servable(question: Question, report: Report) -> Path | None:
     spec = question.spec
     folder = start.fetch(spec, token=question.identity.adapter_token, patience=question.patience)
     servable.check_config(spec, folder)
     report.line("ok", f"lora: {_engine(spec)} could serve what will come out, by its config")
+    return folder
 
 
 def _engine(spec: TrainSpec) -> str:
@@ -145,15 +146,19 @@ def _base(question: Question, report: Report) -> BaseModel:
     return model
 
 
-def _outline(question: Question, model: BaseModel, report: Report) -> outline.Outline:
+def _outline(question: Question, model: BaseModel, adapter: Path | None, report: Report) -> outline.Outline:
     spec = question.spec
-    servable.check_modules(spec, base.shapes(model))
+    shapes = base.shapes(model)
+    servable.check_modules(spec, shapes)
+    servable.check_start(spec, adapter, shapes)
     found = outline.of(spec, model)
     report.line(
         "ok",
         f"lora: {found.adapter_parameters:,} parameters on {found.parameters:,} of a {found.model_type} of "
         f"{found.layers} layers",
     )
+    if found.warning:
+        report.line("warning", found.warning)
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from lora_operator.api.served_lora import lora_arguments
 from lora_operator.protocol.training import Reason
+from lora_trainer import positions
 from lora_trainer.base import BaseModel
 from lora_trainer.by_hand import TrainSpec
 from lora_trainer.result import Refusal
@@ -33,6 +34,7 @@ class Outline:
     inner: int
     layers: int
     vocabulary: int
+    warning: str = ""
 
 
 def of(spec: TrainSpec, base: BaseModel) -> Outline:
@@ -56,7 +58,19 @@ def of(spec: TrainSpec, base: BaseModel) -> Outline:
         inner=_inner(config),
         layers=int(config.num_hidden_layers),
         vocabulary=int(config.vocab_size),
+        warning=length(spec, base, model),
     )
+
+
+def length(spec: TrainSpec, base: BaseModel, model: Any = None) -> str:
+    """Refuse a maxLength that the base has no positions for; return the warning that there may be, or nothing."""
+    import torch
+
+    model = model if model is not None else _on_meta(base)
+    tables = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)]
+    tables += [name for name, _ in model.named_buffers()]
+    config = model.config.get_text_config().to_dict()
+    return positions.check(spec.training.max_length, config, tables, name=base.name)
 
 
 def _on_meta(base: BaseModel) -> Any:

@@ -30,6 +30,17 @@ def check_config(spec: TrainSpec, start: Path | None = None) -> None:
     verdict = inspect(adapter, None, _limits(spec.engine), base_name=None if start else spec.base_model.name)
     if start is not None and verdict.compatible == "False":
         raise Refusal(Reason.NOT_SERVABLE, f"lora.initFrom: {verdict.message()}")
+    if start is None:  # else `check_start` says more, when the base is known
+        _refuse(verdict, engine=_engine(spec))
+
+
+def check_start(spec: TrainSpec, start: Path | None, base: Base | None) -> None:
+    """Refuse an adapter to go on from that is none of this base."""
+    if start is None:
+        return
+    verdict = inspect(open_directory(start), base, _limits(spec.engine), base_name=spec.base_model.name)
+    if verdict.compatible == "False":
+        raise Refusal(Reason.NOT_SERVABLE, f"lora.initFrom: {verdict.message()}")
     _refuse(verdict, engine=_engine(spec))
 
 

@@ -25,7 +25,7 @@ def faults(spec: TrainSpec) -> Iterator[Fault]:
     yield from _lora(spec.lora)
     yield from _quantised(spec)
     yield from _training(spec)
-    yield from gate.faults(spec.evaluation, converted=spec.lora.init_lora_weights in CONVERTED)
+    yield from gate.faults(spec.evaluation, method=spec.method, converted=spec.lora.init_lora_weights in CONVERTED)
     yield from _checkpoint(spec)
 
 
