@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,8 +48,8 @@ class Options:
     look: Look | None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one attempt and return its exit code."""
+def main(arguments: Sequence[str], preemptions: Preemptions) -> int:
+    """Run one attempt, or look, and return the exit code."""
     options = _options(arguments)
     environment.settle(
         os.environ,
@@ -57,27 +57,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cpu_max=environment.cpu_limit(),
         terminal=sys.stderr.isatty(),
     )
-    if options.look is not None:
-        found = looking.run(options.look, path=options.spec, folder=options.data, settle=trust.extend_from_environment)
-        return 0 if found is None else leave(found, path=options.termination_message)
-    preemptions = Preemptions()
-    preemptions.listen()
-    result, world = _attempt(options, preemptions, sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all that is left is to say so
+    world = ranks.World()
+    found: Result | None = None
+    try:
+        if options.look is None:
+            found, world = _attempt(options, preemptions, arguments)
+        else:
+            preemptions.check()
+            found = looking.run(
+                options.look, path=options.spec, folder=options.data, settle=trust.extend_from_environment
+            )
+            if found is not None and found.reason is Reason.TRAINING_FAILED:
+                preemptions.check()
+    except Preemption as preemption:
+        found = _preempted(preemption, None)
+    preemptions.ignore()  # all that is left is to say so
+    if found is None:
+        return 0
     if world.first:
-        return leave(result, path=options.termination_message)
-    return exit_code(result)  # the first process speaks for all
+        return leave(found, path=options.termination_message)
+    return exit_code(found)  # the first process speaks for all
 
 
 def _attempt(options: Options, preemptions: Preemptions, arguments: Sequence[str]) -> tuple[Result, ranks.World]:
     world, kept = ranks.World(), None
     try:
+        preemptions.check()
         trust.extend_from_environment()
         wanted = spec.read(options.spec)
         world = ranks.world(wanted.parallelism, os.environ)
         if world.launch and not options.publish_only:
             return launch.run(world.launch, arguments, checkpoint=wanted.checkpoint), world
-        from lora_trainer import attempt, hub
+        with _as_preemption(preemptions):
+            from lora_trainer import attempt, hub
 
         patience = replace(hub.patience_from_env(), sleep=preemptions.sleep)
         publish = options.publish and wanted.output.hub is not None
@@ -91,7 +103,8 @@ def _attempt(options: Options, preemptions: Preemptions, arguments: Sequence[str
             world=world,
         )
         try:
-            return attempt.publish_only(one) if options.publish_only else attempt.run(one), world
+            with _as_preemption(preemptions):
+                return attempt.publish_only(one) if options.publish_only else attempt.run(one), world
         except Preemption:
             kept = attempt.kept_step(one)
             raise
@@ -99,16 +112,34 @@ def _attempt(options: Options, preemptions: Preemptions, arguments: Sequence[str
         log.say(f"{refusal.reason}: {refusal}")
         return failed(refusal.reason, str(refusal)), world
     except Preemption as preemption:
-        tail = "nothing was published" if kept is None else f"step {kept} is kept, and nothing was published"
-        log.say(f"{Reason.PREEMPTED}: {preemption}; {tail}")
-        return failed(Reason.PREEMPTED, f"{preemption}; {tail}", checkpoint_step=kept), world
+        return _preempted(preemption, kept), world
     except Exception as error:  # noqa: BLE001 - the last resort: whatever it was, the operator gets a result
         traceback.print_exc()
         message = f"{type(error).__name__}: {error}; the trainer's log has the traceback"
         return failed(Reason.TRAINING_FAILED, message), world
 
 
-def _options(arguments: Sequence[str] | None) -> Options:
+@contextmanager
+def _as_preemption(preemptions: Preemptions) -> Iterator[None]:
+    """Tell a signal as such where a library makes an error of its own of it, as imports do."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        if preemptions.requested:
+            log.say(f"{type(error).__name__}: {error}")
+        preemptions.check()
+        raise
+
+
+def _preempted(preemption: Preemption, kept: int | None) -> Result:
+    tail = "nothing was published" if kept is None else f"step {kept} is kept, and nothing was published"
+    log.say(f"{Reason.PREEMPTED}: {preemption}; {tail}")
+    return failed(Reason.PREEMPTED, f"{preemption}; {tail}", checkpoint_step=kept)
+
+
+def _options(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="lora-train", description="Train one LoRA adapter from a LoRATrainingJob's spec and publish it."
     )
@@ -150,7 +181,3 @@ def _options(arguments: Sequence[str] | None) -> Options:
         publish_only=read.publish_only,
         look=read.look,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
