@@ -231,5 +231,8 @@ def test_a_dry_run_prints_what_trl_gets_and_print_defaults_what_the_spec_has(tmp
     assert (code, shown["SFTConfig"]["max_steps"], shown["SFTConfig"]["neftune_noise_alpha"]) == (0, 6, 5)
     assert shown["SFTConfig"]["model_init_kwargs"] == {"dtype": "float32"}
     assert (shown["LoraConfig"]["r"], shown["BitsAndBytesConfig"]) == (8, None)
+    spec["training"]["extraArgs"] = {"learning_rate": 1}
+    code, out = check(spec, tmp_path, "--dry-run")
+    assert (code, "say it in training.learningRate" in out) == (ExitCode.CONFIG_INVALID, True)
     code, out = check({}, tmp_path, "--print-defaults")
     assert (code, yaml.safe_load(out)["training"]["learningRate"]) == (0, "2e-4")

@@ -59,6 +59,7 @@ class Attempt:
 
 def run(attempt: Attempt) -> Result:
     """Take all steps that are still to be taken."""
+    saved.check_output(attempt.place.output)
     publisher = _publisher(attempt)
     writes = attempt.place.publish and attempt.world.first
     if attempt.place.publish and (earlier := publisher.earlier()):

@@ -22,6 +22,7 @@ from lora_trainer import (
     outline,
     permission,
     recipe,
+    saved,
     servable,
     start,
     tokens,
@@ -69,6 +70,7 @@ class Question:
     spec: TrainSpec
     identity: Identity
     folder: Path
+    output: Path | None
     patience: Patience
     machine: Machine
 
@@ -77,6 +79,9 @@ def run(question: Question, report: Report) -> Result:
     """Check everything and return the Result: Checked, or the first refusal's."""
     spec = question.spec
     report.line("ok", "spec: every field is known and in its range")
+    output = question.output
+    if output is not None:
+        report.step("--output", lambda: saved.check_output(output))
     report.step("training.extraArgs", lambda: _config(question, report))
     adapter = report.step("lora.initFrom", lambda: _servable(question, report))
     model = report.step("baseModel", lambda: _base(question, report))
@@ -102,20 +107,24 @@ def run(question: Question, report: Report) -> Result:
 def _config(question: Question, report: Report) -> None:
     """Let trl and transformers read the arguments."""
     spec, device = question.spec, question.machine
-    building.check_extra_args(spec)
-    config = building.config_class(spec)
-    try:
-        config(**effective_arguments(spec, device))
-    except (ValueError, TypeError) as error:
-        where = "training.extraArgs" if spec.training.extra_args else "training"
-        raise Refusal(Reason.CONFIG_INVALID, f"{where}: {error}") from error
-    report.line("ok", f"training: {config.__name__} takes it, {len(spec.training.extra_args)} of it by extraArgs")
+    config = trl_config(spec, device)
+    name = type(config).__name__
+    report.line("ok", f"training: {name} takes it, {len(spec.training.extra_args)} of it by extraArgs")
     if said := recipe.optimiser(spec, accelerator=device.accelerator)[1]:
         report.line("warning", said)
 
 
-def effective_arguments(spec: TrainSpec, device: Machine) -> dict[str, Any]:
-    """Return the arguments of trl's config as a training on this device would have them."""
+def trl_config(spec: TrainSpec, device: Machine) -> Any:
+    """Return trl's config as a training on this device would have it, or refuse what it doesn't take."""
+    building.check_extra_args(spec)
+    try:
+        return building.config_class(spec)(**_arguments(spec, device))
+    except (ValueError, TypeError) as error:
+        where = "training.extraArgs" if spec.training.extra_args else "training"
+        raise Refusal(Reason.CONFIG_INVALID, f"{where}: {error}") from error
+
+
+def _arguments(spec: TrainSpec, device: Machine) -> dict[str, Any]:
     found = recipe.arguments(
         spec,
         output_dir="state",

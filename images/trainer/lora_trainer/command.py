@@ -65,7 +65,11 @@ def main(arguments: Sequence[str], preemptions: Preemptions) -> int:
         else:
             preemptions.check()
             found = looking.run(
-                options.look, path=options.spec, folder=options.data, settle=trust.extend_from_environment
+                options.look,
+                path=options.spec,
+                folder=options.data,
+                output=options.output if options.output != Path(WORK_PATH) else None,
+                settle=trust.extend_from_environment,
             )
             if found is not None and found.reason is Reason.TRAINING_FAILED:
                 preemptions.check()
