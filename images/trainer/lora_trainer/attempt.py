@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lora_operator.api.training_run import Retention
 from lora_operator.protocol.training import STATE_PATH, WORK_PATH, Reason, Result
-from lora_trainer import checkpoints, gate, log, saved
+from lora_trainer import checkpoints, gate, log, saved, spec_rules
 from lora_trainer.hub import Patience
 from lora_trainer.preemption import Preemptions
 from lora_trainer.ranks import World
@@ -59,6 +59,8 @@ class Attempt:
 
 def run(attempt: Attempt) -> Result:
     """Take all steps that are still to be taken."""
+    for where, words in spec_rules.warnings(attempt.spec):
+        log.say(f"warning: {where}: {words}")
     saved.check_output(attempt.place.output)
     publisher = _publisher(attempt)
     writes = attempt.place.publish and attempt.world.first

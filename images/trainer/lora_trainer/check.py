@@ -24,6 +24,7 @@ from lora_trainer import (
     recipe,
     saved,
     servable,
+    spec_rules,
     start,
     tokens,
 )
@@ -79,6 +80,8 @@ def run(question: Question, report: Report) -> Result:
     """Check everything and return the Result: Checked, or the first refusal's."""
     spec = question.spec
     report.line("ok", "spec: every field is known and in its range")
+    for where, words in spec_rules.warnings(spec):
+        report.line("warning", f"{where}: {words}")
     output = question.output
     if output is not None:
         report.step("--output", lambda: saved.check_output(output))
@@ -166,8 +169,8 @@ def _outline(question: Question, model: BaseModel, adapter: Path | None, report:
         f"lora: {found.adapter_parameters:,} parameters on {found.parameters:,} of a {found.model_type} of "
         f"{found.layers} layers",
     )
-    if found.warning:
-        report.line("warning", found.warning)
+    for said in found.warnings:
+        report.line("warning", said)
     return found
 
 

@@ -25,6 +25,9 @@ METRICS: Final[Mapping[Method, Sequence[str]]] = {
 """What trl measures by each method, without `eval_`; aux_loss only of a mixture of experts."""
 
 
+UPWARDS: Final = ("mean_token_accuracy", "rewards/accuracies", "rewards/margins", "rewards/chosen")
+
+
 def faults(evaluation: Evaluation | None, *, method: Method, converted: bool) -> Iterator[tuple[str, str]]:
     """Yield the fields that are wrong, and why: what the apiserver checks by CEL rules, and the decimals' ranges.
 
@@ -49,6 +52,16 @@ def faults(evaluation: Evaluation | None, *, method: Method, converted: bool) ->
             "evaluation.gate.against",
             "can't be measured with lora.initLoraWeights Pissa and Olora: they change the base",
         )
+
+
+def warnings(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Yield what is likely not meant: a metric that gets better upwards, taken for one that gets better downwards."""
+    name = evaluation.metric.removeprefix("eval_")
+    upwards = name in UPWARDS
+    decides = evaluation.gate is not None or evaluation.keep is Keep.BEST
+    if decides and upwards != (evaluation.better is Better.HIGHER) and (upwards or name == "loss"):
+        wanted = Better.HIGHER if upwards else Better.LOWER
+        yield "evaluation.better", f"is {evaluation.better.value}, and {evaluation.metric} is better {wanted.value}"
 
 
 def judge(evaluation: Evaluation, gate: Gate, *, value: float, reference: float | None) -> GateVerdict:

@@ -6,6 +6,7 @@ are. Seconds, and no download.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ class Outline:
     inner: int
     layers: int
     vocabulary: int
-    warning: str = ""
+    warnings: Sequence[str] = ()
 
 
 def of(spec: TrainSpec, base: BaseModel) -> Outline:
@@ -58,7 +59,7 @@ def of(spec: TrainSpec, base: BaseModel) -> Outline:
         inner=_inner(config),
         layers=int(config.num_hidden_layers),
         vocabulary=int(config.vocab_size),
-        warning=length(spec, base, model),
+        warnings=[said for said in (length(spec, base, model), _quantised(base, config)) if said],
     )
 
 
@@ -71,6 +72,14 @@ def length(spec: TrainSpec, base: BaseModel, model: Any = None) -> str:
     tables += [name for name, _ in model.named_buffers()]
     config = model.config.get_text_config().to_dict()
     return positions.check(spec.training.max_length, config, tables, name=base.name)
+
+
+def _quantised(base: BaseModel, config: Any) -> str:
+    given = getattr(config, "quantization_config", None)
+    if given is None:
+        return ""
+    kind = given.get("quant_method") if isinstance(given, dict) else given.quant_method
+    return f"{base.field}: {base.name} is quantised as it lies there ({kind}): not every such base can be trained on"
 
 
 def _on_meta(base: BaseModel) -> Any:

@@ -39,6 +39,7 @@ def on(**lora: Any) -> TrainSpec:
         {"targetModules": ["q_proj", "mlp.up_proj"]},
         {"rankPattern": {"q_proj": 4, "model.layers.0.self_attn.v_proj": 8}, "alphaPattern": {"down_proj": 8}},
         {"excludeModules": ["lm_head"]},
+        {"initLoraWeights": "Pissa", "r": 16},
         {},
     ],
 )
@@ -51,6 +52,11 @@ def test_modules_that_the_base_has_pass(lora: dict[str, Any], capsys: pytest.Cap
     ("lora", "sentence"),
     [
         ({"targetModules": ["q_prj"]}, "lora.targetModules: acme/tiny has no module 'q_prj'; did you mean q_proj?"),
+        ({"initLoraWeights": "Pissa", "r": 17}, "lora.r: Pissa: 17 is more than model.layers.0."),
+        (
+            {"initLoraWeights": "Olora", "targetModules": ["up_proj"], "r": 8, "rankPattern": {"up_proj": 17}},
+            "lora.r: Olora: 17 is more than model.layers.0.mlp.up_proj has, which is of 32 by 16",
+        ),
         ({"rankPattern": {"proj": 4}}, "lora.rankPattern: acme/tiny has no module 'proj'"),
         ({"alphaPattern": {"layers.7.q_proj": 4}}, "lora.alphaPattern: acme/tiny has no module 'layers.7.q_proj'"),
     ],
