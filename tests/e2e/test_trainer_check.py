@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ import yaml
 import hubserver
 from imagebuild import engine, wrappers
 from lora_operator.protocol.training import ExitCode, Reason
-from support import real_trainer
+from support import adapters, real_trainer
 from support.grounds import Ground, Run, in_heavy_environment
 from tinymodel import cached
 
@@ -118,12 +120,38 @@ WRONG: Mapping[str, tuple[str, dict[str, Any], ExitCode, str]] = {
         ExitCode.CONFIG_INVALID,
         "lora.initFrom.path: there is no adapter_config.json in it",
     ),
+    "a start that is of another base": (
+        "Text",
+        {"lora": {"initFrom": {"path": "other"}}},
+        ExitCode.NOT_SERVABLE,
+        "lora.initFrom: ",
+    ),
+    "more than the positions that are learnt": (
+        "Text",
+        {"baseModel": {"path": "learnt"}},
+        ExitCode.CONFIG_INVALID,
+        "training.maxLength: 128 is more than the 64 positions that acme/tiny has learnt",
+    ),
+    "a base with a broken file": (
+        "Text",
+        {"baseModel": {"path": "broken"}},
+        ExitCode.MODEL_UNAVAILABLE,
+        "broken/model.safetensors can't be read",
+    ),
 }
+
+
+GPT2 = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_positions": 64, "n_embd": 32, "n_head": 2}
 
 
 @pytest.fixture(scope="module")
 def wrong(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     ground = Ground(folder=tmp_path_factory.mktemp("wrong"))
+    adapters.make_adapter(base=dataclasses.replace(adapters.TINY_LLAMA, hidden=32)).write(ground.folder / "other")
+    broken, learnt = (shutil.copytree(cached.ensure(), ground.folder / name) for name in ("broken", "learnt"))
+    (broken / "model.safetensors").write_bytes(b"cut off")
+    (learnt / "model.safetensors").unlink()
+    (learnt / "config.json").write_text(json.dumps(GPT2))
     return ground.check({name: ground.spec(data_format, **parts) for name, (data_format, parts, _, _) in WRONG.items()})
 
 
@@ -203,5 +231,8 @@ def test_a_dry_run_prints_what_trl_gets_and_print_defaults_what_the_spec_has(tmp
     assert (code, shown["SFTConfig"]["max_steps"], shown["SFTConfig"]["neftune_noise_alpha"]) == (0, 6, 5)
     assert shown["SFTConfig"]["model_init_kwargs"] == {"dtype": "float32"}
     assert (shown["LoraConfig"]["r"], shown["BitsAndBytesConfig"]) == (8, None)
+    spec["training"]["extraArgs"] = {"learning_rate": 1}
+    code, out = check(spec, tmp_path, "--dry-run")
+    assert (code, "say it in training.learningRate" in out) == (ExitCode.CONFIG_INVALID, True)
     code, out = check({}, tmp_path, "--print-defaults")
     assert (code, yaml.safe_load(out)["training"]["learningRate"]) == (0, "2e-4")

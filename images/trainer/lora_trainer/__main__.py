@@ -1,155 +1,20 @@
-"""lora-train: one adapter, from a frozen spec to one commit on the Hub. This module is the command line and the ends.
-
-    lora-train spec.yaml                            as in a pod of a LoRATrainingJob
-    lora-train spec.yaml --check                    all that needs no GPU; nothing is trained
-    lora-train spec.yaml --output out --no-publish
-    lora-train spec.yaml --output out --publish-only
-
-What can be refused is refused early: the spec, then what the engine allows, then the data set, then the permission to
-publish, and only then is a model fetched. Exit codes and the result are `lora_operator.protocol.training`'s.
-"""
+"""lora-train starts here: signals are heard before anything is imported, which takes seconds on a busy machine."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import signal
 import sys
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-from lora_operator import trust
-from lora_operator.protocol.training import (
-    DATA_PATH,
-    SPEC_PATH,
-    TERMINATION_MESSAGE_PATH,
-    WORK_PATH,
-    Reason,
-    Result,
-)
-from lora_trainer import environment, launch, log, looking, ranks, spec
-from lora_trainer.looking import Look
-from lora_trainer.preemption import Preemption, Preemptions
-from lora_trainer.result import Refusal, exit_code, failed, leave
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """The command line."""
-
-    spec: Path
-    data: Path
-    output: Path
-    termination_message: Path
-    publish: bool
-    publish_only: bool
-    look: Look | None
+from lora_trainer.preemption import Preemptions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one attempt and return its exit code."""
-    options = _options(arguments)
-    environment.settle(
-        os.environ,
-        processors=environment.processors(),
-        cpu_max=environment.cpu_limit(),
-        terminal=sys.stderr.isatty(),
-    )
-    if options.look is not None:
-        found = looking.run(options.look, path=options.spec, folder=options.data, settle=trust.extend_from_environment)
-        return 0 if found is None else leave(found, path=options.termination_message)
+    """Run one attempt, or look, and return the exit code."""
     preemptions = Preemptions()
     preemptions.listen()
-    result, world = _attempt(options, preemptions, sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all that is left is to say so
-    if world.first:
-        return leave(result, path=options.termination_message)
-    return exit_code(result)  # the first process speaks for all
-
-
-def _attempt(options: Options, preemptions: Preemptions, arguments: Sequence[str]) -> tuple[Result, ranks.World]:
-    world, kept = ranks.World(), None
-    try:
-        trust.extend_from_environment()
-        wanted = spec.read(options.spec)
-        world = ranks.world(wanted.parallelism, os.environ)
-        if world.launch and not options.publish_only:
-            return launch.run(world.launch, arguments, checkpoint=wanted.checkpoint), world
-        from lora_trainer import attempt, hub
-
-        patience = replace(hub.patience_from_env(), sleep=preemptions.sleep)
-        publish = options.publish and wanted.output.hub is not None
-        place = attempt.Place(spec=options.spec, data=options.data, output=options.output, publish=publish)
-        one = attempt.Attempt(
-            spec=wanted,
-            identity=spec.identity_from_env(),
-            place=place,
-            patience=patience,
-            preemptions=preemptions,
-            world=world,
-        )
-        try:
-            return attempt.publish_only(one) if options.publish_only else attempt.run(one), world
-        except Preemption:
-            kept = attempt.kept_step(one)
-            raise
-    except Refusal as refusal:
-        log.say(f"{refusal.reason}: {refusal}")
-        return failed(refusal.reason, str(refusal)), world
-    except Preemption as preemption:
-        tail = "nothing was published" if kept is None else f"step {kept} is kept, and nothing was published"
-        log.say(f"{Reason.PREEMPTED}: {preemption}; {tail}")
-        return failed(Reason.PREEMPTED, f"{preemption}; {tail}", checkpoint_step=kept), world
-    except Exception as error:  # noqa: BLE001 - the last resort: whatever it was, the operator gets a result
-        traceback.print_exc()
-        message = f"{type(error).__name__}: {error}; the trainer's log has the traceback"
-        return failed(Reason.TRAINING_FAILED, message), world
-
-
-def _options(arguments: Sequence[str] | None) -> Options:
-    parser = argparse.ArgumentParser(
-        prog="lora-train", description="Train one LoRA adapter from a LoRATrainingJob's spec and publish it."
-    )
-    parser.add_argument("spec", type=Path, nargs="?", metavar="SPEC", help=f"the spec, as JSON or YAML ({SPEC_PATH})")
-    parser.add_argument("--spec", type=Path, dest="spec_option", metavar="SPEC", help="the same")
-    looks = parser.add_mutually_exclusive_group()
-    for look, words in looking.WORDS.items():
-        looks.add_argument(f"--{look}", dest="look", action="store_const", const=look, help=words)
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=Path(DATA_PATH),
-        help="the folder that holds the file which dataset.source.configMapRef.key names (%(default)s)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path(WORK_PATH),
-        help="where checkpoints lie, and the adapter before it is published (%(default)s)",
-    )
-    publishing = parser.add_mutually_exclusive_group()
-    publishing.add_argument("--no-publish", action="store_true", help="leave the adapter in OUTPUT/adapter")
-    publishing.add_argument(
-        "--publish-only", action="store_true", help="publish the adapter that is in OUTPUT/adapter, and train nothing"
-    )
-    parser.add_argument(
-        "--termination-message",
-        type=Path,
-        default=Path(TERMINATION_MESSAGE_PATH),
-        help="where the result is written too, if that file exists (%(default)s)",
-    )
-    read = parser.parse_args(arguments)
-    return Options(
-        spec=read.spec or read.spec_option or Path(SPEC_PATH),
-        data=read.data,
-        output=read.output,
-        termination_message=read.termination_message,
-        publish=not read.no_publish,
-        publish_only=read.publish_only,
-        look=read.look,
-    )
+    with preemptions.held("ending as soon as the program has started"):
+        from lora_trainer import command
+    return command.main(sys.argv[1:] if arguments is None else arguments, preemptions)
 
 
 if __name__ == "__main__":

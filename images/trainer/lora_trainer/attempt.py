@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lora_operator.api.training_run import Retention
 from lora_operator.protocol.training import STATE_PATH, WORK_PATH, Reason, Result
-from lora_trainer import checkpoints, gate, log, saved
+from lora_trainer import checkpoints, gate, log, saved, spec_rules
 from lora_trainer.hub import Patience
 from lora_trainer.preemption import Preemptions
 from lora_trainer.ranks import World
@@ -59,6 +59,9 @@ class Attempt:
 
 def run(attempt: Attempt) -> Result:
     """Take all steps that are still to be taken."""
+    for where, words in spec_rules.warnings(attempt.spec):
+        log.say(f"warning: {where}: {words}")
+    saved.check_output(attempt.place.output)
     publisher = _publisher(attempt)
     writes = attempt.place.publish and attempt.world.first
     if attempt.place.publish and (earlier := publisher.earlier()):
@@ -148,7 +151,7 @@ def _publisher(attempt: Attempt) -> Publisher:
 
 def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     """Return the Result of an adapter that is trained, judged and saved: now, or by an attempt before."""
-    from lora_trainer import base, building, data, evaluating, lineage, servable, start
+    from lora_trainer import base, building, data, evaluating, lineage, outline, servable, start
     from lora_trainer import train as training
 
     spec, identity, patience, world = attempt.spec, attempt.identity, attempt.patience, attempt.world
@@ -173,6 +176,9 @@ def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     model = base.fetch(spec, revision=revision, token=identity.base_token, patience=patience)
     shapes = base.shapes(model)
     servable.check_modules(spec, shapes)
+    servable.check_start(spec, adapter, shapes)
+    if said := outline.length(spec, model):
+        log.say(f"warning: {said}")
     where = training.Run(
         output=attempt.place.output,
         checkpoints=attempt.checkpoints / fingerprint(gate=False),

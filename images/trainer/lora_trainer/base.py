@@ -9,7 +9,7 @@ from typing import Final
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError
 
-from lora_operator.adapter import Base, base_from_directory
+from lora_operator.adapter import BASE_CONFIG, Base, base_from_directory, base_weights_files, read_header
 from lora_operator.protocol.training import Reason
 from lora_trainer import files, hub, log
 from lora_trainer.hub import Denied, Patience
@@ -31,6 +31,8 @@ class BaseModel:
     name: str
     revision: str
     folder: Path
+    field: str = "baseModel.name"
+    """The field that says where it is from."""
 
 
 def resolve(spec: TrainSpec, *, token: str | None, patience: Patience) -> str:
@@ -56,7 +58,7 @@ def fetch(spec: TrainSpec, *, revision: str, token: str | None, patience: Patien
     if spec.base_model.path is not None:
         folder = _here(spec.base_model.path)
         _complete(folder, weights=weights, said=f"baseModel.path: {folder}")
-        return BaseModel(name=name, revision=revision, folder=folder)
+        return BaseModel(name=name, revision=revision, folder=folder, field="baseModel.path")
     api = HfApi(token=token)
     log.say(f"base model: {name} at {revision[:12]}")
     fetched = hub.call(
@@ -99,7 +101,22 @@ def _complete(folder: Path, *, weights: bool, said: str) -> None:
 
 def shapes(base: BaseModel) -> Base | None:
     """Return the shapes that an adapter must fit: from the weights' headers, else from config.json."""
-    return base_from_directory(base.folder)
+    try:
+        return base_from_directory(base.folder)
+    except (OSError, ValueError) as error:
+        message = f"{base.field}: {_broken(base.folder)} can't be read: {error}"
+        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message) from error
+
+
+def _broken(folder: Path) -> Path:
+    """Return the file of a base which can't be read."""
+    for name in base_weights_files(path.name for path in folder.iterdir()):
+        try:
+            with (folder / name).open("rb") as file:
+                read_header(file, (folder / name).stat().st_size)
+        except (OSError, ValueError):
+            return folder / name
+    return folder / BASE_CONFIG
 
 
 def _unavailable(spec: TrainSpec, denied: Denied) -> Refusal:

@@ -22,7 +22,9 @@ from lora_trainer import (
     outline,
     permission,
     recipe,
+    saved,
     servable,
+    spec_rules,
     start,
     tokens,
 )
@@ -69,6 +71,7 @@ class Question:
     spec: TrainSpec
     identity: Identity
     folder: Path
+    output: Path | None
     patience: Patience
     machine: Machine
 
@@ -77,12 +80,17 @@ def run(question: Question, report: Report) -> Result:
     """Check everything and return the Result: Checked, or the first refusal's."""
     spec = question.spec
     report.line("ok", "spec: every field is known and in its range")
+    for where, words in spec_rules.warnings(spec):
+        report.line("warning", f"{where}: {words}")
+    output = question.output
+    if output is not None:
+        report.step("--output", lambda: saved.check_output(output))
     report.step("training.extraArgs", lambda: _config(question, report))
-    report.step("lora.initFrom", lambda: _servable(question, report))
+    adapter = report.step("lora.initFrom", lambda: _servable(question, report))
     model = report.step("baseModel", lambda: _base(question, report))
     found = None
     if model is not None:
-        found = report.step("lora", lambda: _outline(question, model, report))
+        found = report.step("lora", lambda: _outline(question, model, adapter, report))
     rows = report.step("dataset", lambda: _data(question, report))
     counted = None
     if rows is not None and model is not None:
@@ -102,20 +110,24 @@ def run(question: Question, report: Report) -> Result:
 def _config(question: Question, report: Report) -> None:
     """Let trl and transformers read the arguments."""
     spec, device = question.spec, question.machine
-    building.check_extra_args(spec)
-    config = building.config_class(spec)
-    try:
-        config(**effective_arguments(spec, device))
-    except (ValueError, TypeError) as error:
-        where = "training.extraArgs" if spec.training.extra_args else "training"
-        raise Refusal(Reason.CONFIG_INVALID, f"{where}: {error}") from error
-    report.line("ok", f"training: {config.__name__} takes it, {len(spec.training.extra_args)} of it by extraArgs")
+    config = trl_config(spec, device)
+    name = type(config).__name__
+    report.line("ok", f"training: {name} takes it, {len(spec.training.extra_args)} of it by extraArgs")
     if said := recipe.optimiser(spec, accelerator=device.accelerator)[1]:
         report.line("warning", said)
 
 
-def effective_arguments(spec: TrainSpec, device: Machine) -> dict[str, Any]:
-    """Return the arguments of trl's config as a training on this device would have them."""
+def trl_config(spec: TrainSpec, device: Machine) -> Any:
+    """Return trl's config as a training on this device would have it, or refuse what it doesn't take."""
+    building.check_extra_args(spec)
+    try:
+        return building.config_class(spec)(**_arguments(spec, device))
+    except (ValueError, TypeError) as error:
+        where = "training.extraArgs" if spec.training.extra_args else "training"
+        raise Refusal(Reason.CONFIG_INVALID, f"{where}: {error}") from error
+
+
+def _arguments(spec: TrainSpec, device: Machine) -> dict[str, Any]:
     found = recipe.arguments(
         spec,
         output_dir="state",
@@ -126,11 +138,12 @@ def effective_arguments(spec: TrainSpec, device: Machine) -> dict[str, Any]:
     return found | evaluating.arguments(spec)
 
 
-def _servable(question: Question, report: Report) -> None:
+def _servable(question: Question, report: Report) -> Path | None:
     spec = question.spec
     folder = start.fetch(spec, token=question.identity.adapter_token, patience=question.patience)
     servable.check_config(spec, folder)
     report.line("ok", f"lora: {_engine(spec)} could serve what will come out, by its config")
+    return folder
 
 
 def _engine(spec: TrainSpec) -> str:
@@ -145,15 +158,19 @@ def _base(question: Question, report: Report) -> BaseModel:
     return model
 
 
-def _outline(question: Question, model: BaseModel, report: Report) -> outline.Outline:
+def _outline(question: Question, model: BaseModel, adapter: Path | None, report: Report) -> outline.Outline:
     spec = question.spec
-    servable.check_modules(spec, base.shapes(model))
+    shapes = base.shapes(model)
+    servable.check_modules(spec, shapes)
+    servable.check_start(spec, adapter, shapes)
     found = outline.of(spec, model)
     report.line(
         "ok",
         f"lora: {found.adapter_parameters:,} parameters on {found.parameters:,} of a {found.model_type} of "
         f"{found.layers} layers",
     )
+    for said in found.warnings:
+        report.line("warning", said)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ def fetch(source: UrlDataset, folder: Path, *, patience: Patience) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{name}.partial")
+    patience = replace(patience, server=urlsplit(source.uri).hostname or "its server")
     found = hub.call(
         lambda: _stream(source.uri, partial), what="dataset.source.url", patience=patience, denied=_unavailable
     )

@@ -132,6 +132,8 @@ def _parsed(text: str, *, where: str) -> object:
     except json.JSONDecodeError as error:
         message = f"data set: {where} is not JSON: {error.msg} at column {error.colno}"
         raise Refusal(Reason.DATASET_INVALID, message) from error
+    except RecursionError as error:
+        raise Refusal(Reason.DATASET_INVALID, f"data set: {where} is nested too deeply") from error
     return value
 
 

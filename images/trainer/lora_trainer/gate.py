@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
+from lora_operator.api.training import Method
 from lora_operator.api.training_run import Against, Better, Evaluation, EvaluationSchedule, Gate, Keep
 from lora_operator.protocol.training import GateVerdict, Reason
 from lora_trainer.result import Refusal
@@ -12,7 +14,21 @@ from lora_trainer.result import Refusal
 WORDS = {Against.BASE: "the base model", Against.CURRENT: "the adapter published before"}
 
 
-def faults(evaluation: Evaluation | None, *, converted: bool) -> Iterator[tuple[str, str]]:
+METRICS: Final[Mapping[Method, Sequence[str]]] = {
+    Method.SFT: ("loss", "mean_token_accuracy", "entropy", "num_tokens", "aux_loss"),
+    Method.DPO: (
+        *("loss", "mean_token_accuracy", "entropy", "num_tokens", "aux_loss"),
+        *("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins"),
+        *("logps/chosen", "logps/rejected", "logits/chosen", "logits/rejected"),
+    ),
+}
+"""What trl measures by each method, without `eval_`; aux_loss only of a mixture of experts."""
+
+
+UPWARDS: Final = ("mean_token_accuracy", "rewards/accuracies", "rewards/margins", "rewards/chosen")
+
+
+def faults(evaluation: Evaluation | None, *, method: Method, converted: bool) -> Iterator[tuple[str, str]]:
     """Yield the fields that are wrong, and why: what the apiserver checks by CEL rules, and the decimals' ranges.
 
     `converted` tells that the adapter's start changes the base.
@@ -25,6 +41,9 @@ def faults(evaluation: Evaluation | None, *, converted: bool) -> Iterator[tuple[
         yield "evaluation.fraction", "must be above 0 and below 1"
     if evaluation.keep is Keep.BEST and evaluation.schedule is not EvaluationSchedule.EPOCH:
         yield "evaluation", "keep: Best needs schedule: Epoch"
+    known = [f"eval_{name}" for name in METRICS[method]]
+    if evaluation.metric not in known:
+        yield "evaluation.metric", f"method {method.value} has no {evaluation.metric}, it has {', '.join(known)}"
     gate = evaluation.gate
     if gate is not None and gate.threshold is None and gate.against is None:
         yield "evaluation.gate", "a gate needs threshold, against, or both"
@@ -33,6 +52,16 @@ def faults(evaluation: Evaluation | None, *, converted: bool) -> Iterator[tuple[
             "evaluation.gate.against",
             "can't be measured with lora.initLoraWeights Pissa and Olora: they change the base",
         )
+
+
+def warnings(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Yield what is likely not meant: a metric that gets better upwards, taken for one that gets better downwards."""
+    name = evaluation.metric.removeprefix("eval_")
+    upwards = name in UPWARDS
+    decides = evaluation.gate is not None or evaluation.keep is Keep.BEST
+    if decides and upwards != (evaluation.better is Better.HIGHER) and (upwards or name == "loss"):
+        wanted = Better.HIGHER if upwards else Better.LOWER
+        yield "evaluation.better", f"is {evaluation.better.value}, and {evaluation.metric} is better {wanted.value}"
 
 
 def judge(evaluation: Evaluation, gate: Gate, *, value: float, reference: float | None) -> GateVerdict:

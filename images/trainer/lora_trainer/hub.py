@@ -33,9 +33,10 @@ def _jitter() -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """How long to wait for the Hub. The clock and the sleep are seams for tests."""
+    """How long to wait for the Hub, or for another server. The clock and the sleep are seams for tests."""
 
     seconds: float = DEFAULT_PATIENCE_SECONDS
+    server: str = "the Hub"
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = _jitter
@@ -80,6 +81,10 @@ def call(
             return function()
         except HFValidationError as error:
             raise denied(Denied(status=0, words=str(error), kind=type(error))) from error
+        except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+            endpoint = os.environ.get("HF_ENDPOINT")
+            cause = f"HF_ENDPOINT={endpoint!r} is no address of a Hub" if endpoint else str(error)
+            raise Refusal(Reason.CONFIG_INVALID, f"{what}: {cause}") from error
         except (httpx2.HTTPError, OSError, RuntimeError) as error:
             trouble = _trouble(error)
             if isinstance(trouble, Denied) and trouble.status in also_passing:
@@ -88,7 +93,8 @@ def call(
                 raise denied(trouble) from error
             wait = max(trouble.retry_after, min(2.0**attempt, LONGEST_WAIT_SECONDS) * patience.jitter())
             if patience.clock() + wait > deadline:
-                message = f"{what}: the Hub is not available ({trouble.words}); tried for {patience.seconds:.0f} s"
+                tried = f"tried for {patience.seconds:.0f} s"
+                message = f"{what}: {patience.server} is not available ({trouble.words}); {tried}"
                 raise Refusal(Reason.HUB_UNAVAILABLE, message) from error
         log.say(f"{what}: {trouble.words}; next try in {wait:.0f} s")
         patience.sleep(wait)

@@ -17,6 +17,7 @@ from types import FrameType
 from lora_operator.api.training_run import Checkpoint
 from lora_operator.protocol.training import Reason, Result, read_result
 from lora_trainer import log
+from lora_trainer.preemption import SIGNALS
 from lora_trainer.result import failed
 
 
@@ -30,15 +31,17 @@ def run(processes: int, arguments: Sequence[str], *, checkpoint: Checkpoint | No
         if checkpoint is not None:
             words[3:3] = ["--shutdown-timeout", str(checkpoint.grace_period_seconds)]
         log.say(f"starting {processes} processes")
-        child = subprocess.Popen(words, env=environ)
+        # In a session of its own: a terminal's Ctrl-C would reach it, and each process, beside what is sent below.
+        child = subprocess.Popen(words, env=environ, start_new_session=True)
 
         asked = []
 
         def forward(number: int, _frame: FrameType | None) -> None:
             asked.append(number)
-            child.send_signal(number)
+            child.terminate()
 
-        signal.signal(signal.SIGTERM, forward)
+        for number in SIGNALS:
+            signal.signal(number, forward)
         code = child.wait()
         return told(message.read_text(encoding="utf-8"), code=code, asked=bool(asked))
 

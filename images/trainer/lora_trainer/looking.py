@@ -31,11 +31,14 @@ WORDS: Final = {
 }
 
 
-def run(look: Look, *, path: Path, folder: Path, settle: Callable[[], object]) -> Result | None:
-    """Look, and return the Result; None where what is printed is all there is to say. `settle` comes first."""
+def run(look: Look, *, path: Path, folder: Path, output: Path | None, settle: Callable[[], object]) -> Result | None:
+    """Look, and return the Result; None where what is printed is all there is to say. `settle` comes first.
+
+    `output` is None where nobody named one: a person who only checks needs no such folder.
+    """
     try:
         settle()
-        return _run(look, path=path, folder=folder)
+        return _run(look, path=path, folder=folder, output=output)
     except Refusal as refusal:
         log.say(f"{refusal.reason}: {refusal}")
         return failed(refusal.reason, str(refusal))
@@ -44,7 +47,7 @@ def run(look: Look, *, path: Path, folder: Path, settle: Callable[[], object]) -
         return failed(Reason.TRAINING_FAILED, f"{type(error).__name__}: {error}")
 
 
-def _run(look: Look, *, path: Path, folder: Path) -> Result | None:
+def _run(look: Look, *, path: Path, folder: Path, output: Path | None) -> Result | None:
     from lora_trainer import check, hub, machine, showing
 
     if look is Look.PRINT_DEFAULTS:
@@ -59,6 +62,11 @@ def _run(look: Look, *, path: Path, folder: Path) -> Result | None:
     if hub.ENV_PATIENCE not in os.environ:
         patience = replace(patience, seconds=check.PATIENCE_SECONDS)
     question = check.Question(
-        spec=wanted, identity=spec.identity_from_env(), folder=folder, patience=patience, machine=device
+        spec=wanted,
+        identity=spec.identity_from_env(),
+        folder=folder,
+        output=output,
+        patience=patience,
+        machine=device,
     )
     return check.run(question, check.Report())

@@ -6,11 +6,13 @@ are. Seconds, and no download.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from lora_operator.api.served_lora import lora_arguments
 from lora_operator.protocol.training import Reason
+from lora_trainer import positions
 from lora_trainer.base import BaseModel
 from lora_trainer.by_hand import TrainSpec
 from lora_trainer.result import Refusal
@@ -33,6 +35,7 @@ class Outline:
     inner: int
     layers: int
     vocabulary: int
+    warnings: Sequence[str] = ()
 
 
 def of(spec: TrainSpec, base: BaseModel) -> Outline:
@@ -56,7 +59,27 @@ def of(spec: TrainSpec, base: BaseModel) -> Outline:
         inner=_inner(config),
         layers=int(config.num_hidden_layers),
         vocabulary=int(config.vocab_size),
+        warnings=[said for said in (length(spec, base, model), _quantised(base, config)) if said],
     )
+
+
+def length(spec: TrainSpec, base: BaseModel, model: Any = None) -> str:
+    """Refuse a maxLength that the base has no positions for; return the warning that there may be, or nothing."""
+    import torch
+
+    model = model if model is not None else _on_meta(base)
+    tables = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)]
+    tables += [name for name, _ in model.named_buffers()]
+    config = model.config.get_text_config().to_dict()
+    return positions.check(spec.training.max_length, config, tables, name=base.name)
+
+
+def _quantised(base: BaseModel, config: Any) -> str:
+    given = getattr(config, "quantization_config", None)
+    if given is None:
+        return ""
+    kind = given.get("quant_method") if isinstance(given, dict) else given.quant_method
+    return f"{base.field}: {base.name} is quantised as it lies there ({kind}): not every such base can be trained on"
 
 
 def _on_meta(base: BaseModel) -> Any:

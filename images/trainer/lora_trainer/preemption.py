@@ -1,4 +1,4 @@
-"""SIGTERM: at once where nothing would be lost, else after the step, or after the upload, that is under way."""
+"""SIGTERM and Ctrl-C: at once where nothing would be lost, else after the step or the upload that is under way."""
 
 from __future__ import annotations
 
@@ -7,28 +7,40 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 from lora_trainer import log
 
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
 
 class Preemption(BaseException):
-    """SIGTERM before the end. Not an Exception, so that no library on the way takes it for a failure of its own."""
+    """A signal before the end. Not an Exception, so that no library on the way takes it for a failure of its own."""
 
 
 class Preemptions:
-    """Whether SIGTERM came, and whether it may end what is going on."""
+    """Whether a signal to end came, and whether it may end what is going on."""
 
     def __init__(self) -> None:
         self.requested = False
         self._held = False
+        self._listening = False
+        self._name = "SIGTERM"
 
     def listen(self) -> None:
-        """Take SIGTERM from here on."""
-        signal.signal(signal.SIGTERM, self._arrived)
+        """Take SIGTERM, and the SIGINT of a Ctrl-C, from here on."""
+        for number in SIGNALS:
+            signal.signal(number, self._arrived)
+        self._listening = True
+
+    def ignore(self) -> None:
+        """Take no more, if they were taken."""
+        for number in SIGNALS if self._listening else ():
+            signal.signal(number, signal.SIG_IGN)
 
     @contextmanager
     def held(self, why: str) -> Iterator[None]:
-        """Keep SIGTERM from ending what runs inside; whoever runs there looks at `requested`."""
+        """Keep a signal from ending what runs inside; whoever runs there looks at `requested`."""
         before, self._held, self._why = self._held, True, why
         try:
             yield
@@ -36,12 +48,12 @@ class Preemptions:
             self._held = before
 
     def check(self) -> None:
-        """End here if SIGTERM came before."""
+        """End here if a signal came before."""
         if self.requested:
-            raise Preemption("SIGTERM")
+            raise Preemption(self._name)
 
     def sleep(self, seconds: float) -> None:
-        """Wait, for the Hub above all: SIGTERM ends that even where it is held."""
+        """Wait, for the Hub above all: a signal ends that even where it is held."""
         before, self._held = self._held, False
         try:
             self.check()
@@ -49,10 +61,10 @@ class Preemptions:
         finally:
             self._held = before
 
-    def _arrived(self, _signal: int, _frame: FrameType | None) -> None:
+    def _arrived(self, number: int, _frame: FrameType | None) -> None:
         if self.requested and not self._held:
             return  # on the way out already: a second one must not end that
-        self.requested = True
+        self.requested, self._name = True, signal.Signals(number).name
         if not self._held:
-            raise Preemption("SIGTERM")
-        log.say(f"SIGTERM: {self._why}")
+            raise Preemption(self._name)
+        log.say(f"{self._name}: {self._why}")

@@ -33,6 +33,8 @@ OPTIONAL_COLUMNS: Final[Mapping[DatasetFormat, tuple[str, ...]]] = {
     DatasetFormat.DOLLY: ("context",),
     DatasetFormat.TEMPLATE: (),
 }
+_EITHER: Final = (DatasetFormat.PROMPT_COMPLETION, DatasetFormat.PREFERENCE)
+"""Rows are strings or messages, and all of them alike."""
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -44,8 +46,12 @@ def check(rows: Iterable[Row], *, data_format: DatasetFormat, columns: Sequence[
     number = 0
     needed = columns or COLUMNS[data_format]
     fault_of = _FAULTS[data_format]
+    spoken: bool | None = None
     for number, row in enumerate(rows, start=1):
         fault = _missing(row, needed) or _not_scalar(row, columns) or fault_of(row) or _tools_fault(row, data_format)
+        spoken = conversational(row) if spoken is None else spoken
+        if not fault and conversational(row) != spoken and data_format in _EITHER:
+            fault = "is of messages, row 1 of strings" if not spoken else "is of strings, row 1 of messages"
         if fault:
             raise Refusal(
                 Reason.DATASET_INVALID,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -76,6 +77,17 @@ def fingerprint(spec: TrainSpec, contents: Contents, *, world_size: int, gate: b
 def keep(output: Path, record: Record) -> None:
     """Write down that the adapter in the output folder is done."""
     checkpoints.write(output / RECORD, record)
+
+
+def check_output(output: Path) -> None:
+    """Refuse an output folder that is none, or can't be written to; nothing is left there."""
+    there = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        message = f"--output: {output} can't be written to: {error.strerror}"
+        raise Refusal(Reason.CONFIG_INVALID, message) from error
 
 
 def forget(output: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from lora_operator.adapter import Base, EngineLimits, Verdict, from_config, inspect, open_directory
+from lora_operator.api.lora import CONVERTED
 from lora_operator.api.served_lora import served_config
 from lora_operator.protocol.training import Reason
 from lora_trainer import log
@@ -30,6 +31,17 @@ def check_config(spec: TrainSpec, start: Path | None = None) -> None:
     verdict = inspect(adapter, None, _limits(spec.engine), base_name=None if start else spec.base_model.name)
     if start is not None and verdict.compatible == "False":
         raise Refusal(Reason.NOT_SERVABLE, f"lora.initFrom: {verdict.message()}")
+    if start is None:  # else `check_start` says more, when the base is known
+        _refuse(verdict, engine=_engine(spec))
+
+
+def check_start(spec: TrainSpec, start: Path | None, base: Base | None) -> None:
+    """Refuse an adapter to go on from that is none of this base."""
+    if start is None:
+        return
+    verdict = inspect(open_directory(start), base, _limits(spec.engine), base_name=spec.base_model.name)
+    if verdict.compatible == "False":
+        raise Refusal(Reason.NOT_SERVABLE, f"lora.initFrom: {verdict.message()}")
     _refuse(verdict, engine=_engine(spec))
 
 
@@ -47,13 +59,38 @@ def check_modules(spec: TrainSpec, base: Base | None) -> None:
         for target in targets:
             if fault := _unknown_module(target, base, spec):
                 raise Refusal(Reason.CONFIG_INVALID, f"lora.{field}: {fault}")
+    _check_ranks(spec, base)
     for target in lora.exclude_modules or ():
         if fault := _unknown_module(target, base, spec):  # which may be a part that no adapter can be on
             log.say(f"warning: lora.excludeModules: {fault}")
 
 
+def _check_ranks(spec: TrainSpec, base: Base) -> None:
+    """Refuse a rank that a decomposition of the base's own weights does not have: peft makes a smaller one of it."""
+    lora = spec.lora
+    if lora.init_lora_weights not in CONVERTED:
+        return
+    for name, shape in base.modules.items():
+        if not _targeted(name, lora.target_modules, base) or _ends(name, lora.exclude_modules or ()):
+            continue
+        rank = next((rank for key, rank in (lora.rank_pattern or {}).items() if _ends(name, (key,))), lora.r)
+        if rank > min(shape):
+            message = f"{rank} is more than {name} has, which is of {shape[0]} by {shape[1]}; lower it, or leave it out"
+            raise Refusal(Reason.CONFIG_INVALID, f"lora.r: {lora.init_lora_weights.value}: {message}")
+
+
+def _targeted(name: str, targets: Sequence[str], base: Base) -> bool:
+    if targets == (ALL_LINEAR,):
+        return name not in {base.embedding, base.head}
+    return _ends(name, targets)
+
+
+def _ends(name: str, targets: Iterable[str]) -> bool:
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
 def _unknown_module(target: str, base: Base, spec: TrainSpec) -> str | None:
-    if any(name == target or name.endswith(f".{target}") for name in base.modules):
+    if any(_ends(name, (target,)) for name in base.modules):
         return None
     ends = sorted({name.rpartition(".")[2] for name in base.modules})
     return f"{spec.base_model.name} has no module {target!r}{suggestion(target, ends)}; it has {', '.join(ends)}"

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from lora_operator.api.served_lora import lora_arguments
-from lora_trainer import building, check, recipe, spec
+from lora_trainer import check, recipe, spec
 from lora_trainer.by_hand import TrainSpec
 from lora_trainer.machine import Machine
 
@@ -22,11 +22,10 @@ def defaults() -> str:
 
 def effective(wanted: TrainSpec, device: Machine) -> str:
     """Return what trl and peft would be given on this device, every argument with its value."""
-    config = building.config_class(wanted)
-    arguments = config(**check.effective_arguments(wanted, device)).to_dict()
-    shown = {name: value for name, value in arguments.items() if not name.endswith(TOKENS)}
+    config = check.trl_config(wanted, device)
+    shown = {name: value for name, value in config.to_dict().items() if not name.endswith(TOKENS)}
     groups = {
-        config.__name__: shown,
+        type(config).__name__: shown,
         "LoraConfig": lora_arguments(wanted.lora),
         "BitsAndBytesConfig": recipe.quantization_arguments(wanted, accelerator=device.accelerator),
     }

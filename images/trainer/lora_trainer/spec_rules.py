@@ -5,28 +5,59 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Iterator
+from typing import Final
 
 from lora_operator.api.dataset import DatasetFormat, RowTemplate
 from lora_operator.api.lora import CONVERTED, InitLoraWeights
 from lora_operator.api.served_lora import ALL_LINEAR
 from lora_operator.api.training import Method
+from lora_operator.api.training_run import Against
 from lora_trainer import gate
-from lora_trainer.by_hand import TrainLora, TrainSpec
+from lora_trainer.by_hand import Engine, TrainLora, TrainSpec
 from lora_trainer.rows import COLUMNS, OPTIONAL_COLUMNS
 
 Fault = tuple[str, str]
 """A field, and what is wrong with it."""
 
 
+DEVICES: Final = ("cpu", "cuda")
+ENGINE_DTYPES: Final = ("auto", "half", "float16", "bfloat16", "float", "float32")
+"""vLLM's."""
+
+
 def faults(spec: TrainSpec) -> Iterator[Fault]:
     """Yield what is wrong, in the order of the spec's fields."""
+    if spec.base_model.path is not None and spec.base_model.revision != "main":
+        yield "baseModel.revision", "belongs to a base of the Hub: a folder has no revisions"
     yield from _dataset(spec)
     yield from _method(spec)
     yield from _lora(spec.lora)
     yield from _quantised(spec)
     yield from _training(spec)
-    yield from gate.faults(spec.evaluation, converted=spec.lora.init_lora_weights in CONVERTED)
+    yield from gate.faults(spec.evaluation, method=spec.method, converted=spec.lora.init_lora_weights in CONVERTED)
     yield from _checkpoint(spec)
+    yield from _engine(spec.engine)
+    if spec.evaluation is not None and spec.evaluation.gate is not None:
+        against = spec.evaluation.gate.against
+        if against is Against.CURRENT and spec.output.hub is None:
+            yield "evaluation.gate.against", "Current is what output.hub.repo holds, and there is no output.hub"
+
+
+def warnings(spec: TrainSpec) -> Iterator[Fault]:
+    """Yield what is likely not meant."""
+    training, evaluation = spec.training, spec.evaluation
+    if training.max_steps is not None and training.warmup_steps > training.max_steps:
+        yield "training.warmupSteps", f"never done in {training.max_steps} steps: learningRate is not reached"
+    if evaluation is not None:
+        yield from gate.warnings(evaluation)
+
+
+def _engine(engine: Engine | None) -> Iterator[Fault]:
+    if engine is None:
+        return
+    for name, value, known in (("device", engine.device, DEVICES), ("dtype", engine.dtype, ENGINE_DTYPES)):
+        if value is not None and value.lower() not in known:
+            yield f"engine.{name}", f"{value!r} is none of {', '.join(known)}"
 
 
 def _checkpoint(spec: TrainSpec) -> Iterator[Fault]:
@@ -42,8 +73,12 @@ def _dataset(spec: TrainSpec) -> Iterator[Fault]:
         yield "dataset.source", "exactly one of hub, configMapRef, pvc, url and path must be given"
     if source.pvc is not None and ".." in source.pvc.path.split("/"):
         yield "dataset.source.pvc.path", "path must stay in the volume"
+    if source.hub is None and spec.dataset.split != "train":
+        yield "dataset.split", "needs dataset.source.hub: a file has no splits"
     template, is_template = spec.dataset.template, spec.dataset.format is DatasetFormat.TEMPLATE
-    if is_template != (template is not None):
+    if is_template and template is None:
+        yield "dataset.template", "format: Template needs it"
+    if template is not None and not is_template:
         yield "dataset.template", "template belongs to format: Template"
     if is_template and spec.dataset.column_map:
         yield "dataset.columnMap", "columnMap has no use with format Template: name the columns in template"
@@ -100,13 +135,22 @@ def _lora(lora: TrainLora) -> Iterator[Fault]:
     if lora.init_lora_weights in CONVERTED and lora.use_rslora and any(patterns.values()):
         message = "Pissa and Olora can't be converted with useRslora and rankPattern or alphaPattern"
         yield "lora.initLoraWeights", message
-    if lora.init_lora_weights is InitLoraWeights.ORTHOGONAL and lora.r % 2:
-        yield "lora.initLoraWeights", "Orthogonal needs an even r"
+    yield from _orthogonal(lora)
     if lora.init_from is not None:
         if (lora.init_from.hub is None) == (lora.init_from.path is None):
             yield "lora.initFrom", "hub must be given, or path by hand"
         if lora.init_lora_weights is not InitLoraWeights.DEFAULT:
             yield "lora.initLoraWeights", "initLoraWeights has no use with initFrom: its weights are the start"
+
+
+def _orthogonal(lora: TrainLora) -> Iterator[Fault]:
+    if lora.init_lora_weights is not InitLoraWeights.ORTHOGONAL:
+        return
+    if lora.r % 2:
+        yield "lora.initLoraWeights", "Orthogonal needs an even r"
+    for name, rank in (lora.rank_pattern or {}).items():
+        if rank % 2:
+            yield f"lora.rankPattern.{name}", "initLoraWeights: Orthogonal needs an even rank"
 
 
 _MODULE = set(string.ascii_letters + string.digits + "_.-")

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from lora_operator.protocol.training import SPEC_PATH, ExitCode, Reason, read_result
-from lora_trainer import __main__ as program
+from lora_trainer import command as program
 from lora_trainer.looking import Look
+from lora_trainer.preemption import Preemptions
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,8 @@ def test_two_ways_of_looking_at_once_are_refused(capsys: pytest.CaptureFixture[s
 
 def test_the_check_of_a_bad_spec_ends_like_its_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "spec.yaml").write_text("baseModel: {name: acme/tiny}\nmethod: PPO\n")
-    code = program.main([str(tmp_path / "spec.yaml"), "--check", "--termination-message", str(tmp_path / "none")])
+    arguments = [str(tmp_path / "spec.yaml"), "--check", "--termination-message", str(tmp_path / "none")]
+    code = program.main(arguments, Preemptions())
     found = read_result(capsys.readouterr().out.splitlines()[-1])
     assert found is not None
     assert (code, found.reason) == (ExitCode.CONFIG_INVALID, Reason.CONFIG_INVALID)
@@ -42,7 +44,7 @@ def test_the_check_of_a_bad_spec_ends_like_its_training(tmp_path: Path, capsys: 
 
 
 def test_every_default_is_printed_under_its_field(capsys: pytest.CaptureFixture[str]) -> None:
-    assert program.main(["--print-defaults"]) == 0
+    assert program.main(["--print-defaults"], Preemptions()) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     assert (shown["method"], shown["lora"]["r"], shown["training"]["optim"]) == ("SFT", 16, "AdamwTorchFused")
     assert shown["quantization"] == {

@@ -72,6 +72,14 @@ def test_a_broken_file_is_a_fault_of_the_data_set(name: str, content: bytes, sen
     assert sentence in str(refused.value)
 
 
+def test_a_row_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "deep.jsonl"
+    path.write_text('{"text": "a"}\n' + '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(Refusal, match=r"^data set: line 2 of deep.jsonl is nested too deeply$") as refused:
+        files.read(path, field="x")
+    assert refused.value.reason is Reason.DATASET_INVALID
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [("x.txt", "key: 'x.txt' ends in none of .jsonl"), ("gone.csv", "key: there is no file 'gone.csv'")],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lora_operator.api.training import Method
 from lora_operator.api.training_run import Evaluation
 from lora_operator.protocol.training import Reason
 from lora_trainer import gate
@@ -72,11 +73,27 @@ def test_a_verdict_names_what_the_limit_comes_from() -> None:
     ids=str,
 )
 def test_what_does_not_fit_together_is_told_by_its_field(fields: dict[str, Any], field: str) -> None:
-    assert [name for name, _ in gate.faults(evaluation(**fields), converted=False)] == [field]
+    assert [name for name, _ in gate.faults(evaluation(**fields), method=Method.SFT, converted=False)] == [field]
 
 
 def test_a_start_that_changes_the_base_can_not_be_measured_against_it() -> None:
     against, alone = evaluation(gate={"against": "Base"}), evaluation(gate={"threshold": "2"})
-    assert [name for name, _ in gate.faults(against, converted=True)] == ["evaluation.gate.against"]
-    assert list(gate.faults(alone, converted=True)) == []
-    assert list(gate.faults(None, converted=True)) == []
+    assert [name for name, _ in gate.faults(against, method=Method.SFT, converted=True)] == ["evaluation.gate.against"]
+    assert list(gate.faults(alone, method=Method.SFT, converted=True)) == []
+    assert list(gate.faults(None, method=Method.SFT, converted=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "metric", "known"),
+    [
+        (Method.SFT, "eval_mean_token_accuracy", True),
+        (Method.SFT, "eval_accuracy", False),
+        (Method.SFT, "eval_rewards/accuracies", False),
+        (Method.DPO, "eval_rewards/accuracies", True),
+    ],
+)
+def test_a_metric_that_the_method_does_not_have_is_refused(method: Method, metric: str, *, known: bool) -> None:
+    found = dict(gate.faults(evaluation(metric=metric), method=method, converted=False))
+    assert ("evaluation.metric" not in found) is known
+    if not known:
+        assert found["evaluation.metric"].startswith(f"method {method.value} has no {metric}, it has eval_loss, ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -119,3 +120,26 @@ def test_patience_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv(hub.ENV_PATIENCE, "soon")
     with pytest.raises(Refusal, match="is no number of seconds"):
         hub.patience_from_env()
+
+
+@pytest.mark.parametrize("error", [httpx2.UnsupportedProtocol("no scheme"), httpx2.InvalidURL("no host")])
+def test_an_address_that_is_none_is_a_fault_of_who_set_it(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "nonsense")
+    with pytest.raises(Refusal, match=r"^repo: HF_ENDPOINT='nonsense' is no address of a Hub$") as refusal:
+        calling(Clock(), error)
+    assert refusal.value.reason is Reason.CONFIG_INVALID
+
+
+def test_another_server_is_not_called_the_hub() -> None:
+    clock = Clock()
+
+    def function() -> str:
+        raise httpx2.ConnectError("x")
+
+    with pytest.raises(Refusal, match=r"^dataset.source.url: data.test is not available"):
+        hub.call(
+            function,
+            what="dataset.source.url",
+            patience=replace(clock.patience(1), server="data.test"),
+            denied=refused,
+        )

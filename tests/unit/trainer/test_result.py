@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lora_operator.protocol.training import TERMINATION_MESSAGE_LIMIT, ExitCode, Reason, Result, read_result
-from lora_trainer import __main__ as program
+from lora_trainer import command as program
 from lora_trainer import result, spec
+from lora_trainer.preemption import Preemptions
 
 
 def test_every_reason_has_an_exit_code() -> None:
@@ -51,7 +52,8 @@ def test_a_long_message_is_cut() -> None:
 
 def test_a_bad_spec_ends_with_64(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "spec.yaml").write_text("baseModel: {name: acme/tiny}")
-    code = program.main(["--spec", str(tmp_path / "spec.yaml"), "--termination-message", str(tmp_path / "none")])
+    arguments = ["--spec", str(tmp_path / "spec.yaml"), "--termination-message", str(tmp_path / "none")]
+    code = program.main(arguments, Preemptions())
     assert code == ExitCode.CONFIG_INVALID
     found = read_result(capsys.readouterr().out.splitlines()[-1])
     assert found is not None
@@ -65,7 +67,7 @@ def test_whatever_goes_wrong_leaves_a_result(
         raise RuntimeError("nobody thought of this")
 
     monkeypatch.setattr(spec, "read", broken)
-    assert program.main(["--termination-message", str(tmp_path / "none")]) == ExitCode.FAILED
+    assert program.main(["--termination-message", str(tmp_path / "none")], Preemptions()) == ExitCode.FAILED
     captured = capsys.readouterr()
     found = read_result(captured.out.splitlines()[-1])
     assert found is not None

@@ -119,3 +119,11 @@ def test_the_trainer_leaves_the_result_that_the_job_actor_replays(fault: Dataset
     with pytest.raises(Refusal) as refused:
         data.load(wanted, folder=tmp_path, token=None, patience=Patience())
     assert termination_message(failed(refused.value.reason, str(refused.value))) == fault.termination_message
+
+
+def test_rows_are_all_of_strings_or_all_of_messages() -> None:
+    mixed = [{"prompt": "a", "completion": "b"}, {"prompt": [USER], "completion": [ASSISTANT]}]
+    with pytest.raises(Refusal, match=r"^data set row 2: is of messages, row 1 of strings; "):
+        rows.check(mixed, data_format=P)
+    with pytest.raises(Refusal, match=r"^data set row 2: is of strings, row 1 of messages; "):
+        rows.check(mixed[::-1], data_format=P)

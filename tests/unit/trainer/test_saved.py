@@ -117,3 +117,16 @@ def test_publishing_alone_needs_something_to_publish(tmp_path: Path) -> None:
         saved.needed(tmp_path)
     assert refused.value.reason is Reason.CONFIG_INVALID
     assert "holds no trained adapter" in str(refused.value)
+
+
+@pytest.mark.parametrize("output", ["a file", "a file/below", "/proc/x"])
+def test_an_output_that_can_not_be_written_to_is_refused(output: str, tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    with pytest.raises(Refusal, match=r"^--output: .* can't be written to: ") as refused:
+        saved.check_output(tmp_path / output)
+    assert refused.value.reason is Reason.CONFIG_INVALID
+
+
+def test_an_output_that_is_still_to_be_made_is_fine_and_not_made(tmp_path: Path) -> None:
+    saved.check_output(tmp_path / "new" / "out")
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lora_operator.protocol.training import Reason
-from lora_trainer import spec
+from lora_trainer import spec, spec_rules
 from lora_trainer.result import Refusal
 from support import samples
 from support.run_rules import RUN_RULES
@@ -75,6 +75,13 @@ def test_the_engine_that_the_operator_writes_beside_engine_ref_is_read() -> None
         ("lora.targetModules", ["all-linear", "q_proj"], "lora.targetModules: all-linear stands alone"),
         ("lora.loraDropout", "1", "lora.loraDropout: must be below 1"),
         ("dataset.source", {}, "dataset.source: exactly one of hub, configMapRef, pvc, url and path must be given"),
+        ("engine.device", "toaster", "engine.device: 'toaster' is none of cpu, cuda"),
+        ("engine.dtype", "int3", "engine.dtype: 'int3' is none of auto, half, float16"),
+        ("dataset.split", "train[:10%]", "dataset.split: needs dataset.source.hub: a file has no splits"),
+        ("baseModel", {"name": "a/b", "path": "x", "revision": "v3"}, "baseModel.revision: belongs to a base of the"),
+        ("dataset.format", "Template", "dataset.template: format: Template needs it"),
+        ("dataset.template", {"text": "{q}"}, "dataset.template: template belongs to format: Template"),
+        ("lora", {"initLoraWeights": "Orthogonal", "rankPattern": {"q": 3}}, "lora.rankPattern.q: initLoraWeights: Or"),
         ("engine.maxLoraRank", 0, "engine.maxLoraRank: Input should be greater than or equal to 1"),
     ],
 )
@@ -178,3 +185,28 @@ def test_an_identity_never_prints_its_tokens(monkeypatch: pytest.MonkeyPatch) ->
     identity = spec.identity_from_env()
     assert identity.output_token == "hf_secret"
     assert "hf_secret" not in repr(identity)
+
+
+def test_a_gate_against_what_is_published_needs_a_place_where_it_is() -> None:
+    raw = json.loads(changed("evaluation", {"fraction": "0.1", "gate": {"against": "Current"}}))
+    spec.parse(json.dumps(raw))
+    del raw["output"]
+    with pytest.raises(Refusal, match=r"^evaluation.gate.against: Current is what output.hub.repo holds"):
+        spec.parse(json.dumps(raw))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fields"),
+    [
+        ("training", {"maxSteps": 10, "warmupSteps": 11}, ["training.warmupSteps"]),
+        ("training", {"maxSteps": 10, "warmupSteps": 10}, []),
+        ("evaluation", {"metric": "eval_mean_token_accuracy", "gate": {"threshold": "0.5"}}, ["evaluation.better"]),
+        ("evaluation", {"better": "Higher", "gate": {"threshold": "0.5"}}, ["evaluation.better"]),
+        ("evaluation", {"metric": "eval_mean_token_accuracy", "better": "Higher", "gate": {"threshold": "0.5"}}, []),
+        ("evaluation", {"metric": "eval_mean_token_accuracy"}, []),
+        ("evaluation", {"gate": {"threshold": "0.5"}}, []),
+    ],
+)
+def test_what_is_likely_not_meant_is_a_warning(path: str, value: dict[str, Any], fields: list[str]) -> None:
+    given = {"fraction": "0.1"} | value if path == "evaluation" else value
+    assert [field for field, _ in spec_rules.warnings(spec.parse(changed(path, given)))] == fields
