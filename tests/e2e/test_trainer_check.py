@@ -72,6 +72,12 @@ WRONG: Mapping[str, tuple[str, dict[str, Any], ExitCode, str]] = {
         ExitCode.CONFIG_INVALID,
         "training.extraArgs.neftune_noise_alpha: Input should be a valid number, not 'banana'",
     ),
+    "a token that the tokenizer lacks": (
+        "Text",
+        {"training": {"extraArgs": {"eos_token": "zzz"}}},
+        ExitCode.CONFIG_INVALID,
+        "training.extraArgs.eos_token: the tokenizer of acme/tiny has no token 'zzz'",
+    ),
     "an argument of the other method": (
         "Preference",
         {"training": {"extraArgs": {"packing_strategy": "wrapped"}}},

@@ -79,8 +79,10 @@ def _cache() -> Path:
 def _from_files(spec: TrainSpec, path: Path, field: str) -> Data:
     paths = files.within(path, field=field)
     rename = shaping.named(spec.dataset.column_map)
-    read = [rename(row) for file in paths for row in files.read(file, field=field)]
-    kept = read[: spec.dataset.max_samples]
+    kept = [row for file in paths for row in files.read(file, field=field)][: spec.dataset.max_samples]
+    if kept:
+        shaping.check_named(spec.dataset.column_map, {column for row in kept for column in row})
+    kept = [rename(row) for row in kept]
     count = rows.check(kept, data_format=spec.dataset.format, columns=_template_columns(spec))
     # Every row is of the format: the heavy import comes only now.
     import datasets
@@ -138,6 +140,7 @@ def _from_hub(spec: TrainSpec, source: HubDataset, *, split: str, token: str | N
 def _shaped(dataset: Any, spec: TrainSpec) -> Any:
     data_format, columns = spec.dataset.format, _template_columns(spec)
     rename = shaping.named(spec.dataset.column_map)
+    shaping.check_named(spec.dataset.column_map, dataset.column_names)
     have = set(rename(dict.fromkeys(dataset.column_names)))
     if len(dataset) > 0:
         rows.check_columns(have, data_format=data_format, columns=columns)

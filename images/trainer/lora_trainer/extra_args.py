@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -93,9 +94,38 @@ _PROGRAM_DECIDES: Final[Mapping[str, str]] = {
     "fsdp": "each process holds the whole base",
     "fsdp_config": "each process holds the whole base",
     "deepspeed": "each process holds the whole base",
+    "do_train": "the program trains",
+    "do_eval": "the program evaluates where there is evaluation",
+    "do_predict": "the program trains, and predicts nothing",
     "use_cpu": "the program trains on the accelerator that it finds",
 }
 
+
+_RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "adam_beta1": (0, 1),
+    "adam_beta2": (0, 1),
+    "adam_epsilon": (0, math.inf),
+    "dataloader_num_workers": (0, math.inf),
+    "dataloader_prefetch_factor": (1, math.inf),
+    "eval_accumulation_steps": (1, math.inf),
+    "label_smoothing_factor": (0, 1),
+    "neftune_noise_alpha": (0, math.inf),
+    "per_device_eval_batch_size": (1, math.inf),
+}
+"""From the one, to below the other: torch and transformers say so in use, or not at all."""
+
+_LOG_LEVELS: Final = ("passive", "detail", "debug", "info", "warning", "error", "critical")
+_WORDS: Final[Mapping[str, Sequence[str]]] = {
+    "SFTConfig.loss_type": ("nll", "dft", "chunked_nll"),
+    "DPOConfig.loss_type": (
+        *("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard"),
+        *("aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft"),
+    ),
+    "log_level": _LOG_LEVELS,
+    "log_level_replica": _LOG_LEVELS,
+    "train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_rebalance"),
+}
+"""Arguments that are strings to their config, and few words to who reads them."""
 
 NO_TRACKERS: Final = ("none", "all", None)
 """None at all, or whatever there is."""
@@ -114,6 +144,7 @@ def check(extra: Mapping[str, object], *, known: Mapping[str, Any], config: str)
             raise Refusal(Reason.CONFIG_INVALID, f"{field}: may not be set, {_PROGRAM_DECIDES[key]}")
         if key in known:
             _check_value(field, value, known[key])
+            _check_use(field, value, limits=_RANGES.get(key), words=_WORDS.get(key) or _WORDS.get(f"{config}.{key}"))
             continue
         if key in RENAMED:
             raise Refusal(Reason.CONFIG_INVALID, f"{field}: is gone from trl and transformers; use {RENAMED[key]}")
@@ -127,6 +158,16 @@ def _check_value(field: str, value: object, wanted: Any) -> None:
     except ValidationError as error:
         faults = dict.fromkeys(fault["msg"] for fault in error.errors())
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: {' or '.join(faults)}, not {value!r}") from error
+
+
+def _check_use(field: str, value: object, *, limits: tuple[float, float] | None, words: Sequence[str] | None) -> None:
+    if limits is not None and isinstance(value, int | float) and not limits[0] <= value < limits[1]:
+        above = "" if math.isinf(limits[1]) else f", and below {limits[1]}"
+        raise Refusal(Reason.CONFIG_INVALID, f"{field}: must be {limits[0]} or more{above}, not {value!r}")
+    for word in (value if isinstance(value, list) else [value]) if words is not None else ():
+        if words is not None and word not in words:
+            near = suggestion(str(word), words)
+            raise Refusal(Reason.CONFIG_INVALID, f"{field}: {word!r} is none of {', '.join(words)}{near}")
 
 
 def check_trackers(asked: object, *, installed: Collection[str]) -> None:

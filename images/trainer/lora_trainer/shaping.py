@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from lora_operator.api.dataset import Dataset, DatasetFormat, RowTemplate
+from lora_operator.protocol.training import Reason
+from lora_trainer.result import Refusal
 from lora_trainer.rows import COLUMNS, OPTIONAL_COLUMNS, Row
 
 ALPACA: Final = RowTemplate(
@@ -38,6 +40,19 @@ def named(column_map: Mapping[str, str] | None) -> Callable[[Row], Row]:
     return lambda row: {
         theirs.get(name, name): value for name, value in row.items() if name in theirs or name not in column_map
     }
+
+
+def check_named(column_map: Mapping[str, str] | None, have: Collection[str]) -> None:
+    """Refuse a columnMap that names a column which no row has, or one twice: before its columns have other names."""
+    taken: dict[str, str] = {}
+    for name, column in (column_map or {}).items():
+        field = f"dataset.columnMap.{name}"
+        if column not in have:
+            message = f"{field}: the data set has no column {column!r}, it has {', '.join(sorted(have))}"
+            raise Refusal(Reason.CONFIG_INVALID, message)
+        if column in taken:
+            raise Refusal(Reason.CONFIG_INVALID, f"{field}: {column!r} is dataset.columnMap.{taken[column]} already")
+        taken[column] = name
 
 
 def shaper(dataset: Dataset, have: Collection[str]) -> Callable[[Row], dict[str, object]]:

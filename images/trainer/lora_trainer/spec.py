@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -42,6 +42,13 @@ __all__ = [
     "read",
     "suggestion",
 ]
+
+
+NOT_OFFERED: Final = {
+    "lora.useDora": "DoRA is not among the adapters that vLLM serves",
+    "lora.modulesToSave": "whole modules are not among what vLLM serves beside a base; name them in targetModules",
+}
+"""Fields that peft has, and a spec has not."""
 
 
 class Identity(BaseModel):
@@ -125,6 +132,8 @@ def _sentence(detail: ErrorDetails) -> str:
     if "extraArgs" in where[:-2]:
         return f'{_dotted(where[:-1])}: give a whole number or a string, which is read as YAML: "0.1", "true", "[a, b]"'
     field = _dotted(where)
+    if kind == "extra_forbidden" and (why := NOT_OFFERED.get(field)):
+        return f"{field}: {why}"
     if kind == "extra_forbidden":
         return f"{field}: there is no such field{_near(where)}"
     if kind == "missing":

@@ -83,6 +83,11 @@ def check(spec: TrainSpec, rows_of: Data, words: Any) -> Tokens:
     if words.eos_token is None:
         message = f"baseModel.name: the tokenizer of {spec.base_model.name} has no end-of-text token to learn"
         raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
+    for key in ("eos_token", "pad_token"):
+        token = spec.training.extra_args.get(key)
+        if token is not None and token not in words.get_vocab():
+            message = f"training.extraArgs.{key}: the tokenizer of {spec.base_model.name} has no token {token!r}"
+            raise Refusal(Reason.CONFIG_INVALID, message)
     template = _training_template(spec, words, rows_of.dataset[0])
     found = count(_masks(spec, rows_of, words, template), spec.training.max_length)
     field = _masking_field(spec, rows_of.dataset[0])

@@ -202,6 +202,12 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, tokenizer: Any,
         trainer = building.trainer(spec, base=base, parts=parts, accelerator=accelerator)
     except (ValueError, TypeError, ImportError) as error:
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: {error}") from error
+    except (LookupError, AttributeError, NotImplementedError) as error:
+        if not spec.training.extra_args:
+            raise
+        given = ", ".join(spec.training.extra_args)
+        message = f"training.extraArgs ({given}), as far as can be told: {type(error).__name__}: {error}"
+        raise Refusal(Reason.CONFIG_INVALID, message) from error
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, where the last line is the result
     return trainer
 

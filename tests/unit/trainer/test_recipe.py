@@ -142,6 +142,41 @@ def test_an_extra_arg_of_another_type_is_refused_by_name(key: str, value: object
     assert str(refused.value).startswith(f"training.extraArgs.{key}: {sentence}")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "config", "sentence"),
+    [
+        ("adam_beta2", 2, "SFTConfig", "must be 0 or more, and below 1, not 2"),
+        ("dataloader_num_workers", -1, "SFTConfig", "must be 0 or more, not -1"),
+        ("per_device_eval_batch_size", 0, "SFTConfig", "must be 1 or more, not 0"),
+        ("loss_type", "sigmoid", "SFTConfig", "'sigmoid' is none of nll, dft, chunked_nll"),
+        ("loss_type", ["ipo", "hing"], "DPOConfig", "'hing' is none of sigmoid, "),
+        ("log_level", "banana", "SFTConfig", "'banana' is none of passive, "),
+        (
+            "train_sampling_strategy",
+            "group_by_lenght",
+            "SFTConfig",
+            "did you mean group_by_length?",
+        ),  # codespell:ignore
+        ("do_train", False, "SFTConfig", "may not be set, the program trains"),
+    ],
+)
+def test_an_extra_arg_that_nothing_could_use_is_refused_by_name(
+    key: str, value: object, config: str, sentence: str
+) -> None:
+    with pytest.raises(Refusal) as refused:
+        extra_args.check({key: value}, config=config, known={key: Any})
+    assert str(refused.value).startswith(f"training.extraArgs.{key}: ")
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "config"),
+    [("adam_beta2", 0.95, "SFTConfig"), ("loss_type", "dft", "SFTConfig"), ("loss_type", ["ipo", "sft"], "DPOConfig")],
+)
+def test_an_extra_arg_that_can_be_used_is_taken(key: str, value: object, config: str) -> None:
+    extra_args.check({key: value}, config=config, known={key: Any})
+
+
 def test_a_plain_adapter_is_the_default() -> None:
     found = lora_arguments(spec_with().lora)
     assert (found["target_modules"], found["bias"], found["init_lora_weights"]) == ("all-linear", "none", True)

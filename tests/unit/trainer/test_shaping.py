@@ -107,3 +107,17 @@ def test_a_row_that_a_template_can_not_be_filled_from_is_refused(row: Mapping[st
 def test_preferences_are_strings_or_conversations(row: Mapping[str, object]) -> None:
     assert rows.check([row], data_format=DatasetFormat.PREFERENCE) == 1
     assert rows.conversational(row) == isinstance(row["chosen"], list)
+
+
+@pytest.mark.parametrize(
+    ("column_map", "sentence"),
+    [
+        ({"prompt": "nope", "completion": "a"}, "dataset.columnMap.prompt: the data set has no column 'nope', it has"),
+        ({"prompt": "q", "completion": "q"}, "dataset.columnMap.completion: 'q' is dataset.columnMap.prompt already"),
+    ],
+)
+def test_a_column_map_is_held_against_the_columns_that_there_are(column_map: dict[str, str], sentence: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        shaping.check_named(column_map, ["q", "a"])
+    assert str(refused.value).startswith(sentence)
+    shaping.check_named({"prompt": "q", "completion": "a"}, ["q", "a"])

@@ -75,6 +75,8 @@ def test_the_engine_that_the_operator_writes_beside_engine_ref_is_read() -> None
         ("lora.targetModules", ["all-linear", "q_proj"], "lora.targetModules: all-linear stands alone"),
         ("lora.loraDropout", "1", "lora.loraDropout: must be below 1"),
         ("dataset.source", {}, "dataset.source: exactly one of hub, configMapRef, pvc, url and path must be given"),
+        ("lora.useDora", True, "lora.useDora: DoRA is not among the adapters that vLLM serves"),
+        ("lora.modulesToSave", ["lm_head"], "lora.modulesToSave: whole modules are not among what vLLM serves beside"),
         ("engine.device", "toaster", "engine.device: 'toaster' is none of cpu, cuda"),
         ("engine.dtype", "int3", "engine.dtype: 'int3' is none of auto, half, float16"),
         ("dataset.split", "train[:10%]", "dataset.split: needs dataset.source.hub: a file has no splits"),
