@@ -117,21 +117,27 @@ class Targets:
         self._layers = None if layers is None else frozenset(layers)
         self._layer_patterns = _layer_patterns(config.layers_pattern)
 
-    def has(self, module: str, *, linear: bool = True) -> bool | None:
-        """Tell whether PEFT would put a LoRA on *module*; None where a regex that was refused decides.
-
-        One that is not *linear* is none of "all-linear", but may be meant by its name.
-        """
+    def has(self, module: str) -> bool | None:
+        """Tell whether PEFT would put a LoRA on *module*; None where a regex that was refused decides."""
         excluded = self._matches("exclude_modules", self._excluded, module)
         if excluded is not False:
             return None if excluded is None else False
         if self._all_linear:
-            return linear and module.rpartition(".")[2] not in _NO_LINEAR
+            return module.rpartition(".")[2] not in _NO_LINEAR
         targeted = self._matches("target_modules", self._targets, module)
         # A full name counts in every layer; only a part of a name is narrowed by layers_to_transform.
         if not targeted or self._layers is None or not isinstance(self._targets, frozenset) or module in self._targets:
             return targeted
         return self._is_in_layers(module)
+
+    def among(self, others: Iterable[str]) -> list[str]:
+        """Return those of *others*, which are no linear layers, that are meant all the same."""
+        if self._all_linear:
+            return []
+        if isinstance(self._targets, frozenset):
+            ends = {target[target.rfind(".") + 1 :] for target in self._targets}
+            others = [name for name in others if name[name.rfind(".") + 1 :] in ends]
+        return sorted(name for name in others if self.has(name))
 
     def _is_in_layers(self, module: str) -> bool | None:
         if self._layer_patterns is None or self._layers is None:

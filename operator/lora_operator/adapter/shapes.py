@@ -55,7 +55,7 @@ def check_against_base(modules: Mapping[str, Module], base: Base, findings: Find
 
 def check_targets(patterns: Patterns, base: Base, findings: Findings) -> None:
     """Report a config that also means blocks, norms or the like, which vLLM never asks of and PEFT refuses."""
-    meant = sorted(name for name in base.others if patterns.targets.has(name, linear=False))
+    meant = patterns.targets.among(base.others)
     if meant:
         findings.error(
             Code.MALFORMED_CONFIG,
