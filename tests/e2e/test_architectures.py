@@ -48,6 +48,17 @@ def test_config_and_headers_tell_the_same_shapes(name: str, models: Path) -> Non
     assert matrices <= known
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_carries_no_lora_is_known_by_name(name: str, models: Path) -> None:
+    base = adapter.base_from_config(json.loads((models / name / "config.json").read_bytes()))
+    assert base is not None
+    others = set(json.loads((models / name / "others.json").read_bytes()))
+    assert base.others <= others
+    # Of those that see, of experts, and of what vLLM puts no LoRA on at all, only the most are.
+    whole = base.engine_serves_lora and name != "gemma3" and not any(".experts" in other for other in others)
+    assert not whole or base.others == others
+
+
 def test_vllms_classes_take_loras_where_the_families_say(models: Path) -> None:
     configs = {name: json.loads((models / name / "config.json").read_bytes()) for name in ARCHITECTURES}
     # The class of one that sees needs torchvision, which the heavy environment does without: it was read instead.

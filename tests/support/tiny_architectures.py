@@ -1,8 +1,10 @@
 """A tiny model of each architecture, as transformers makes it: run in the heavy environment, `... <folder>`.
 
-Writes `<folder>/<name>/` with config.json and model.safetensors, as `save_pretrained` does.
+Writes `<folder>/<name>/` with config.json and model.safetensors, as `save_pretrained` does, and others.json: the names
+of the modules that PEFT puts no LoRA on.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -73,12 +75,18 @@ ARCHITECTURES: dict[str, dict[str, object]] = {
 def main() -> None:
     """Make them all."""
     # Here, for the light environment reads the table.
+    from torch import nn
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
 
     folder = Path(sys.argv[1])
     for name, sizes in ARCHITECTURES.items():
         config = AutoConfig.for_model(name.split()[0], **sizes)
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder / name)
+        model = AutoModelForCausalLM.from_config(config)
+        model.save_pretrained(folder / name)
+        carrying = (nn.Linear, nn.Embedding, nn.Conv2d, Conv1D)
+        others = [module for module, it in model.named_modules() if module and not isinstance(it, carrying)]
+        (folder / name / "others.json").write_text(json.dumps(others))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ shapes can't be checked.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .families import FAMILIES, Family, family_of
+from .families import FAMILIES, Family, blocks_of, family_of
 from .header import Header
 
 # Dtypes in which several numbers may share one element, so that the shape is not the module's.
@@ -23,6 +23,8 @@ class Base:
 
     layers: int
     modules: Mapping[str, tuple[int, int]]
+    # Its other modules, as far as they are known: PEFT refuses a config that means one of them.
+    others: frozenset[str] = frozenset()
     embedding: str = "model.embed_tokens"
     head: str = "lm_head"
     # On which of embedding and head vLLM takes a LoRA; None: an architecture that is not known.
@@ -100,6 +102,7 @@ def _base(layers: int, modules: Mapping[str, tuple[int, int]], family: Family, c
     return Base(
         layers=layers,
         modules=modules,
+        others=family.others(config, layers),
         embedding=family.embedding,
         head=family.head,
         takes=family.takes if known else None,
@@ -110,7 +113,11 @@ def _base(layers: int, modules: Mapping[str, tuple[int, int]], family: Family, c
 def _unknown(matrices: Mapping[str, tuple[int, int]]) -> Base | None:
     """Make a base of an architecture that is not known: its checkpoint's names and shapes, and nothing more."""
     layers = {int(part) for name in matrices for part in name.split(".") if part.isdigit() and len(part) < 5}
-    return Base(layers=max(layers) + 1, modules=matrices, named=False) if layers else None
+    return (
+        Base(layers=max(layers) + 1, modules=matrices, others=frozenset(blocks_of(matrices)), named=False)
+        if layers
+        else None
+    )
 
 
 def _as_named(matrices: Mapping[str, tuple[int, int]], family: Family) -> dict[str, tuple[int, int]]:

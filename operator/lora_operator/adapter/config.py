@@ -4,6 +4,7 @@ PEFT and vLLM read this file with Python's json and next to no checks; here ever
 type and its range checked. Which PEFT features are served is `variants.py`'s question, not this module's.
 """
 
+import codecs
 import json
 import math
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ def _decode(data: bytes, findings: Findings) -> dict[str, object] | None:
         problem = f"{len(data)} bytes"
     elif data.count(b",") + data.count(b"[") + data.count(b"{") > _VALUES_LIMIT:
         problem = f"more than {_VALUES_LIMIT} values"
+    elif data.startswith(codecs.BOM_UTF8):
+        problem = "a byte order mark at its start: save it without one"
     else:
         try:
             raw = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
@@ -178,7 +181,7 @@ class _Reader:
             return value
         if _is_texts(value) and (value or not required):
             return tuple(value)
-        if required or value not in (None, ""):
+        if required or value:
             self._refuse(name, value, "a list of module names" if name in self._raw else "set")
         return ()
 

@@ -5,7 +5,7 @@ of embedding and head vLLM takes a LoRA. Read from transformers 5.19 and vLLM 0.
 each and compares.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 _SIZE_LIMIT = 2**31
@@ -52,6 +52,13 @@ _FUSED = {
 }
 _BLOOMLIKE = {"mlp.dense_h_to_4h": ("inner", "hidden"), "mlp.dense_4h_to_h": ("hidden", "inner")}
 
+# What else a layer has, and what stands around the layers.
+_NORMS = ("input_layernorm", "post_attention_layernorm")
+_NORMS_OF_HEADS = ("self_attn.q_norm", "self_attn.k_norm")
+_NORMS_OF_MLP = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
+_PLAIN = ("mlp.act_fn", *_NORMS)
+_AROUND = ("norm", "rotary_emb")
+
 _STANDARD = {
     "hidden": "hidden_size",
     "inner": "intermediate_size",
@@ -88,6 +95,9 @@ class Family:
     routed: Layout = field(default_factory=dict)
     is_routed: Callable[[Mapping[str, object], int], bool] = _dense
     experts: tuple[str, ...] = ("num_experts", "num_local_experts")
+    # Modules that are no layers of weights, on which PEFT puts no LoRA: those of a layer, and those around the layers.
+    plain: tuple[str, ...] = _PLAIN
+    around: tuple[str, ...] = _AROUND
     # GPT-2's Conv1D keeps its weights as (in, out).
     transposed: bool = False
     # Of a model that also sees: where its config has the sizes, and what its checkpoint calls the decoder.
@@ -106,6 +116,19 @@ class Family:
         rows = dims["embedding"]
         modules |= {self.embedding: (dims["vocabulary"], rows), self.head: (dims["vocabulary"], rows)}
         return dims["layers"], modules
+
+    def others(self, config: Mapping[str, object], layers: int) -> frozenset[str]:
+        """Return the modules that PEFT refuses to put a LoRA on: blocks, norms, activations and the like."""
+        stem = self.prefix.rpartition(".")[0]
+        leaves, plain = {self.embedding}, {f"{stem}.{name}" for name in self.around}
+        for layer in range(layers):
+            # Experts and their routers are left out: transformers 5 keeps them otherwise than checkpoints do.
+            names = [*self.layout, *self.plain]
+            if self.is_routed(config, layer):
+                names = [name for name in names if not name.startswith("mlp.")]
+            leaves |= {f"{self.prefix}.{layer}.{name}" for name in names if name in self.layout}
+            plain |= {f"{self.prefix}.{layer}.{name}" for name in names if name in self.plain}
+        return frozenset(plain | blocks_of(leaves))
 
     def _modules(self, config: Mapping[str, object], dims: Dims) -> Iterator[tuple[str, tuple[int, int]]]:
         for layer in range(dims["layers"]):
@@ -157,6 +180,17 @@ class Family:
         return experts if experts and experts <= _EXPERTS_LIMIT else None
 
 
+def blocks_of(modules: Iterable[str]) -> set[str]:
+    """Return all that *modules* are in."""
+    blocks: set[str] = set()
+    for module in modules:
+        block = module.rpartition(".")[0]
+        while block and block not in blocks:
+            blocks.add(block)
+            block = block.rpartition(".")[0]
+    return blocks
+
+
 def _or(value: object, default: object) -> object:
     return default if value is None else value
 
@@ -186,43 +220,66 @@ FAMILIES: Mapping[str, Family] = {
     "mistral": Family(layout=_LLAMA, defaults=_sizes(4096, 14336, 32, 32, 32000, key_heads=8)),
     "mixtral": Family(
         layout=_ATTENTION, routed=_MIXTRAL, is_routed=lambda _config, _layer: True, takes=_BOTH,
+        plain=("mlp", *_NORMS),
         defaults=_sizes(4096, 14336, 32, 32, 32000, key_heads=8, experts=8),
     ),
     "qwen2": Family(layout=_LLAMA, defaults=_sizes(4096, 22016, 32, 32, 151936, key_heads=32)),
     "qwen3": Family(
-        layout=_LLAMA, takes=_BOTH, defaults=_sizes(4096, 22016, 32, 32, 151936, key_heads=32, head_dim=128)
+        layout=_LLAMA, takes=_BOTH, plain=(*_PLAIN, *_NORMS_OF_HEADS),
+        defaults=_sizes(4096, 22016, 32, 32, 151936, key_heads=32, head_dim=128),
     ),
     "qwen2_moe": Family(
         layout=_LLAMA, routed=_ROUTED | _SHARED, is_routed=_routed_by_step,
         fields=_MOE_FIELDS | {"shared": "shared_expert_intermediate_size"},
+        plain=("mlp", *_PLAIN),
         defaults=_sizes(2048, 5632, 24, 16, 151936, key_heads=16, expert=1408, shared=5632, experts=60),
     ),
     "qwen3_moe": Family(
         layout=_LLAMA, routed=_ROUTED, is_routed=_routed_by_step, fields=_MOE_FIELDS, takes=_BOTH,
+        plain=("mlp", *_PLAIN, *_NORMS_OF_HEADS),
         defaults=_sizes(2048, 6144, 24, 32, 151936, key_heads=4, expert=768, experts=128),
     ),
     "gemma": Family(layout=_LLAMA, defaults=_sizes(3072, 24576, 28, 16, 256000, key_heads=16, head_dim=256)),
-    "gemma2": Family(layout=_LLAMA, defaults=_sizes(2304, 9216, 26, 8, 256000, key_heads=4, head_dim=256)),
-    "gemma3_text": Family(layout=_LLAMA, defaults=_sizes(2304, 9216, 26, 8, 262208, key_heads=4, head_dim=256)),
+    "gemma2": Family(
+        layout=_LLAMA, plain=(*_PLAIN, *_NORMS_OF_MLP),
+        defaults=_sizes(2304, 9216, 26, 8, 256000, key_heads=4, head_dim=256),
+    ),
+    "gemma3_text": Family(
+        layout=_LLAMA, plain=(*_PLAIN, *_NORMS_OF_MLP, *_NORMS_OF_HEADS),
+        defaults=_sizes(2304, 9216, 26, 8, 262208, key_heads=4, head_dim=256),
+    ),
     "gemma3": Family(
         layout=_LLAMA, prefix="model.language_model.layers", embedding="model.language_model.embed_tokens",
         nested="text_config", stored_as="language_model.model.",
+        plain=(*_PLAIN, *_NORMS_OF_MLP, *_NORMS_OF_HEADS),
         defaults=_sizes(2304, 9216, 26, 8, 262208, key_heads=4, head_dim=256),
     ),
     "granite": Family(layout=_LLAMA, takes=_BOTH, defaults=_sizes(4096, 11008, 32, 32, 32000)),
     "smollm3": Family(layout=_LLAMA, takes=_EMBEDDING, defaults=_sizes(2048, 11008, 36, 16, 128256, key_heads=4)),
-    "olmo2": Family(layout=_LLAMA, takes=_EMBEDDING, defaults=_sizes(4096, 11008, 32, 32, 50304)),
-    "cohere": Family(layout=_LLAMA, takes=_EMBEDDING, defaults=_sizes(8192, 22528, 40, 64, 256000)),
+    "olmo2": Family(
+        layout=_LLAMA, takes=_EMBEDDING, defaults=_sizes(4096, 11008, 32, 32, 50304),
+        plain=("mlp.act_fn", "post_attention_layernorm", "post_feedforward_layernorm", *_NORMS_OF_HEADS),
+    ),
+    "cohere": Family(
+        layout=_LLAMA, takes=_EMBEDDING, plain=("mlp.act_fn", "input_layernorm"),
+        defaults=_sizes(8192, 22528, 40, 64, 256000),
+    ),
     "phi": Family(
         layout={
             **{name: shape for name, shape in _ATTENTION.items() if not name.endswith("o_proj")},
             "self_attn.dense": ("hidden", "query"), "mlp.fc1": ("inner", "hidden"), "mlp.fc2": ("hidden", "inner"),
         },
+        plain=("mlp.activation_fn", "input_layernorm", "resid_dropout"),
+        around=("rotary_emb", "embed_dropout", "final_layernorm"),
         takes=_EMBEDDING, defaults=_sizes(2048, 8192, 24, 32, 51200),
     ),
-    "phi3": Family(layout=_FUSED, takes=_BOTH, defaults=_sizes(3072, 8192, 32, 32, 32064)),
+    "phi3": Family(
+        layout=_FUSED, takes=_BOTH, defaults=_sizes(3072, 8192, 32, 32, 32064),
+        plain=("mlp.activation_fn", *_NORMS, "resid_attn_dropout", "resid_mlp_dropout"),
+    ),
     "starcoder2": Family(
         layout={**_ATTENTION, "mlp.c_fc": ("inner", "hidden"), "mlp.c_proj": ("hidden", "inner")},
+        plain=("mlp.act", *_NORMS),
         takes=_EMBEDDING, defaults=_sizes(3072, 12288, 30, 24, 49152, key_heads=2),
     ),
     "opt": Family(
@@ -230,6 +287,7 @@ FAMILIES: Mapping[str, Family] = {
             **{name: shape for name, shape in _ATTENTION.items() if not name.endswith("o_proj")},
             "self_attn.out_proj": ("hidden", "query"), "fc1": ("inner", "hidden"), "fc2": ("hidden", "inner"),
         },
+        plain=("activation_fn", "self_attn_layer_norm", "final_layer_norm"), around=("final_layer_norm",),
         prefix="model.decoder.layers", embedding="model.decoder.embed_tokens", fields=_OPT_FIELDS,
         defaults=_sizes(768, 3072, 12, 12, 50272),
     ),
@@ -238,6 +296,7 @@ FAMILIES: Mapping[str, Family] = {
             "attn.c_attn": ("qkv", "hidden"), "attn.c_proj": ("hidden", "query"),
             "mlp.c_fc": ("inner", "hidden"), "mlp.c_proj": ("hidden", "inner"),
         },
+        plain=(), around=(),
         prefix="transformer.h", embedding="transformer.wte", fields=_GPT2_FIELDS, transposed=True, serves_lora=False,
         defaults={"hidden": 768, "layers": 12, "heads": 12, "vocabulary": 50257},
     ),
@@ -245,6 +304,8 @@ FAMILIES: Mapping[str, Family] = {
         layout={
             "attention.query_key_value": ("qkv", "hidden"), "attention.dense": ("hidden", "query"), **_BLOOMLIKE,
         },
+        plain=("mlp.act", *_NORMS, "post_attention_dropout", "post_mlp_dropout"),
+        around=("emb_dropout", "final_layer_norm", "rotary_emb"),
         prefix="gpt_neox.layers", embedding="gpt_neox.embed_in", head="embed_out",
         defaults=_sizes(6144, 24576, 44, 64, 50432),
     ),
@@ -253,6 +314,7 @@ FAMILIES: Mapping[str, Family] = {
             "self_attention.query_key_value": ("qkv", "hidden"), "self_attention.dense": ("hidden", "query"),
             **_BLOOMLIKE,
         },
+        plain=(), around=(),
         prefix="transformer.h", embedding="transformer.word_embeddings", fields=_FALCON_FIELDS, serves_lora=False,
         defaults={"hidden": 4544, "layers": 32, "heads": 71, "vocabulary": 65024},
     ),

@@ -257,7 +257,7 @@ def repr_bounded(value: object) -> str:
             return f'"{_shorten(value, TEXT_LIMIT)}"'
         case dict():
             return f"an object with {len(value)} keys"
-        case list() | tuple() | set() | frozenset() if all(isinstance(item, str | int) for item in value):
+        case list() | tuple() | set() | frozenset() if all(isinstance(item, str | int | float) for item in value):
             items = [repr_bounded(item) for item, _ in zip(value, range(8), strict=False)]
             return f"[{', '.join(items)}{', ...' if len(value) > 8 else ''}]"
         case list() | tuple():

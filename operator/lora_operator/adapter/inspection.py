@@ -20,6 +20,7 @@ from .shapes import (
     check_embeddings,
     check_missing,
     check_plan,
+    check_targets,
     check_tying,
 )
 from .tensors import Module, check_pairs, find_modules
@@ -55,7 +56,8 @@ def inspect(
         check_rank(engine, config, findings)
         check_variant(config, findings)
         patterns = Patterns(config)
-        affordable = patterns.are_affordable([*modules, *(base.modules if base else ())], findings)
+        named = (*base.modules, *base.others) if base else ()
+        affordable = patterns.are_affordable([*modules, *named], findings)
         if affordable:
             check_scope(modules, patterns, findings)
             check_values(modules, config, patterns, adapter, engine, findings)
@@ -87,6 +89,8 @@ def _check_base(  # noqa: PLR0913, PLR0917 - it hands on what each rule needs
     if base is None:
         return modules.keys()
     check_architecture(base, findings)
+    if patterns:
+        check_targets(patterns, base, findings)
     if adapter.level == "config":
         return check_plan(config, patterns, base, findings) if patterns else ()
     check_against_base(modules, base, findings)

@@ -23,7 +23,7 @@ _LAYERS_PATTERN = re.compile(r"[A-Za-z0-9_]{1,64}")
 # Neither Linear nor Conv1D, or the head: no part of what PEFT calls all-linear.
 _NO_LINEAR = frozenset({"embed_tokens", "lm_head", "wte", "wpe", "word_embeddings", "embed_in", "embed_out"})
 # To the package `regex`, with which vLLM matches, these mean "about like this" and classes of characters.
-_OTHERWISE = re.compile(r"\{(?![\d,])|\[:")
+_OTHERWISE = re.compile(r"\{(?!\d*,?\d*\})|\[:")
 _REGEXES_LIMIT = 256
 # Characters of names that regexes step through, and that are cut at each dot for a list of targets. Of the largest
 # models, with experts by the hundred, some 70 million are cut, which takes a fraction of a second.
@@ -82,7 +82,7 @@ class Lookup(Generic[Value]):
             if first is not None and first < position:
                 break
             try:
-                matches = regex.fullmatch(module)
+                matches = regex.match(module)
             except RegexError as error:
                 self.refused.append((str(regex), error))
                 return None
@@ -96,6 +96,7 @@ class Lookup(Generic[Value]):
             raise EndlessRegexError(f"more than {_REGEXES_LIMIT} regexes")
         if _OTHERWISE.search(key):
             raise UnknownRegexError("vLLM's library for regexes reads it otherwise than Python's")
+        # As both write it; a key may close the group before its end, so that the start of a name is enough.
         return Regex(rf"(.*\.)?({key})$", self._budget)
 
 
@@ -128,6 +129,15 @@ class Targets:
         if not targeted or self._layers is None or not isinstance(self._targets, frozenset) or module in self._targets:
             return targeted
         return self._is_in_layers(module)
+
+    def among(self, others: Iterable[str]) -> list[str]:
+        """Return those of *others*, which are no linear layers, that are meant all the same."""
+        if self._all_linear:
+            return []
+        if isinstance(self._targets, frozenset):
+            ends = {target[target.rfind(".") + 1 :] for target in self._targets}
+            others = [name for name in others if name[name.rfind(".") + 1 :] in ends]
+        return sorted(name for name in others if self.has(name))
 
     def _is_in_layers(self, module: str) -> bool | None:
         if self._layer_patterns is None or self._layers is None:
@@ -206,7 +216,7 @@ class Patterns:
                     name,
                     found=f"a regex that is not understood here ({error}): {text}",
                     expected="names, or a regex without flags, references and looking round",
-                    fix="make sure that it names exactly the modules in the file",
+                    fix="make sure that it names exactly the modules in the file, or write a list of their names",
                 )
 
 

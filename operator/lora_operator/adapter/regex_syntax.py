@@ -1,7 +1,7 @@
 """A regex as a tree: parsed as Python's `re` reads it, and refused where `re` might never end with it.
 
-Over printable ASCII, the characters of module names. Flags, back references, possessive loops, and looking round
-anywhere but ahead at the start are not understood here, and said to be so.
+Over printable ASCII, the characters of module names. Flags, back references and possessive loops are not understood
+here, nor is looking round, but for looking ahead after a beginning of one length; that is said.
 """
 
 import re
@@ -115,15 +115,14 @@ class _Parser:
     text: str
     at: int = 0
     ahead: list[tuple[bool, Node]] = field(default_factory=list)
+    branches: int = 1
+    names: set[str] = field(default_factory=set)
 
     def whole(self) -> Node:
         """Parse all of it."""
-        while self.text.startswith(("(?=", "(?!", "^(?=", "^(?!"), self.at):
-            self.at = self.text.index("(", self.at) + 3
-            negative = self.text[self.at - 1] == "!"
-            self.ahead.append((negative, self._choice(1)))
-            self._close()
         node = self._choice(0)
+        if self.ahead and self.branches > 1:
+            raise UnknownRegexError("looking ahead in one of several branches")
         if self.at != len(self.text):
             raise BrokenRegexError("a group that was not opened")
         return node
@@ -135,17 +134,32 @@ class _Parser:
         while self._next() == "|":
             self.at += 1
             branches.append(self._sequence(depth))
+        self.branches = len(branches)
         return branches[0] if len(branches) == 1 else Either(tuple(branches))
 
     def _sequence(self, depth: int) -> Node:
         parts: list[Node] = []
         while self._next() not in ("", "|", ")"):
+            if depth == 0 and self.text.startswith(("(?=", "(?!"), self.at):
+                self._look_ahead(parts)
+                continue
             node = self._atom(depth)
             bounds = self._quantifier()
             if bounds is not None:
                 node = self._loop(node, *bounds)
             parts.append(node)
         return parts[0] if len(parts) == 1 else Then(tuple(parts))
+
+    def _look_ahead(self, before: list[Node]) -> None:
+        """Parse a condition on what follows: as good as one on the start, where all that is *before* has one length."""
+        if any(_width(node) is None for node in before):
+            raise UnknownRegexError("looking ahead after what has several lengths")
+        negative = self.text[self.at + 2] == "!"
+        self.at += 3
+        self.ahead.append((negative, Then((*before, self._choice(1)))))
+        self._close()
+        if self._quantifier() is not None:
+            raise UnknownRegexError("looking ahead in a loop")
 
     def _loop(self, node: Node, low: int, high: int | None) -> Node:
         if isinstance(node, Place) or (high is not None and low > high):
@@ -171,6 +185,8 @@ class _Parser:
         return low, int(counted[3]) if counted[3] else (None if counted[2] else low)
 
     def _atom(self, depth: int) -> Node:
+        if self._quantifier() is not None:
+            raise BrokenRegexError("nothing to repeat")
         character = self._next()
         self.at += 1
         match character:
@@ -184,8 +200,6 @@ class _Parser:
                 return Place(character)
             case "\\":
                 return self._escape()
-            case "*" | "+" | "?":
-                raise BrokenRegexError("nothing to repeat")
             case _:
                 return Chars(mask_of(character))
 
@@ -193,6 +207,9 @@ class _Parser:
         opened = _OPENED.match(self.text, self.at)
         if opened:
             self.at = opened.end()
+            if opened[1] in self.names:
+                raise BrokenRegexError("two groups of one name")
+            self.names |= {opened[1]} - {":"}
         elif self._next() == "?":
             raise UnknownRegexError(f"({self.text[self.at : self.at + 3]}")
         node = self._choice(depth + 1)
@@ -271,6 +288,26 @@ def _loops(node: Node) -> int:
             return _loops(body) * (high or 1) + many
         case _:
             return 0
+
+
+def _width(node: Node) -> int | None:
+    """Return how many characters *node* takes; None where that may differ."""
+    match node:
+        case Chars():
+            return 1
+        case Place():
+            return 0
+        case Either(branches):
+            widths = {_width(branch) for branch in branches}
+            return widths.pop() if len(widths) == 1 else None
+        case Then(parts):
+            return _sum([_width(part) for part in parts])
+        case Loop(body, low, high):
+            return _sum([_width(body)] * low) if low == high else None
+
+
+def _sum(widths: list[int | None]) -> int | None:
+    return None if None in widths else sum(width for width in widths if width is not None)
 
 
 def _has_choice(node: Node) -> bool:

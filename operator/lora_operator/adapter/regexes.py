@@ -43,10 +43,17 @@ class Regex:
 
     def fullmatch(self, name: str) -> bool:
         """Tell what `re.fullmatch` tells of *name*, printable ASCII; raises EndlessRegexError beyond its bound."""
+        return self._matches(name, whole=True)
+
+    def match(self, name: str) -> bool:
+        """Tell what `re.match` tells of *name*, for which the start of it is enough."""
+        return self._matches(name, whole=False)
+
+    def _matches(self, name: str, *, whole: bool) -> bool:
         for negative, condition in self._ahead:
             if condition.matches(name, whole=False) is negative:
                 return False
-        return self._automaton.matches(name, whole=True)
+        return self._automaton.matches(name, whole=whole)
 
 
 @dataclass(slots=True)

@@ -53,6 +53,19 @@ def check_against_base(modules: Mapping[str, Module], base: Base, findings: Find
     _check_experts(modules, findings)
 
 
+def check_targets(patterns: Patterns, base: Base, findings: Findings) -> None:
+    """Report a config that also means blocks, norms or the like, which vLLM never asks of and PEFT refuses."""
+    meant = patterns.targets.among(base.others)
+    if meant:
+        findings.error(
+            Code.MALFORMED_CONFIG,
+            "target_modules",
+            found=f"{len(meant)} modules that are no linear layers, e.g. {meant[0]}",
+            expected="linear layers and embeddings alone (PEFT refuses the others)",
+            fix="name the linear layers that it was trained on, e.g. q_proj",
+        )
+
+
 def check_plan(config: LoraConfig, patterns: Patterns, base: Base, findings: Findings) -> frozenset[str]:
     """Before training: return the modules that PEFT will put a LoRA on; report if there are none."""
     planned = {name: patterns.targets.has(name) for name in base.modules}

@@ -64,8 +64,10 @@ def check_values(  # noqa: PLR0913, PLR0917 - values meet config and engine here
             _check_element(module.tensor_name(half), magnitude, scaled[half], element_limit, findings)
             for half, magnitude in magnitudes.items()
         ]
-        gain = scaling * _width(module) * math.prod(magnitudes.values())
-        if all(elements) and gain > gain_limit:
+        unscaled = _width(module) * math.prod(magnitudes.values())
+        gain = scaling * unscaled
+        # PEFT multiplies by the scaling last, vLLM first: a tiny one must not hide what overflows without it.
+        if all(elements) and (gain > gain_limit or unscaled > _ELEMENT_LIMIT):
             findings.error(
                 Code.VALUE_TOO_LARGE,
                 module.tensor_name("B"),

@@ -88,6 +88,8 @@ def _is_given(name: str, value: object) -> bool:
     """Tell whether PEFT builds a variant by a field. An empty sub-config is one: it fills in defaults."""
     if name in _SUB_CONFIGS:
         return value is not None
+    if name == "target_parameters" and isinstance(value, str):
+        return True  # PEFT refuses any text
     return (value is not None and value != {}) if name == "trainable_token_indices" else bool(value)
 
 

@@ -32,6 +32,8 @@ _FIELDS = (
     bad("targets in a list of lists", Code.MALFORMED_CONFIG, with_config(target_modules=[["q_proj"]])),
     bad("all layers transformed by true", Code.MALFORMED_CONFIG, with_config(layers_to_transform=True)),
     bad("an EVA config with a rho below 1", Code.MALFORMED_CONFIG, with_config(eva_config={"rho": 0.1})),
+    bad("an EVA config with a rho of null", Code.MALFORMED_CONFIG, with_config(eva_config={"rho": None})),
+    bad("an EVA config with a tau of 5", Code.MALFORMED_CONFIG, with_config(eva_config={"tau": 5.0})),
     bad("an EVA config that is a list", Code.MALFORMED_CONFIG, with_config(eva_config=[1])),
     bad(
         "targets a regex beside layers",
@@ -58,11 +60,35 @@ _RANKS = (
         with_config(rank_pattern={r".*\.v_.*": 4})),
     bad("tensors of a rank_pattern that the config lacks", Code.RANK_MISMATCH,
         lambda: make_adapter(ranks={"v_proj": 4})),
+    bad("a key of rank_pattern for which the start of a name is enough", Code.RANK_MISMATCH,
+        with_config(rank_pattern={"model)|(zzz": 4})),
 )  # fmt: skip
 
 _PATTERNS = (
     bad("alpha_pattern about like a name, as vLLM reads it", Code.PATTERN_NOT_SUPPORTED,
         with_config(alpha_pattern={"(v_prox){e<=1}": 64})),
+    *(
+        bad(f"alpha_pattern that vLLM reads otherwise: {key}", Code.PATTERN_NOT_SUPPORTED,
+            with_config(alpha_pattern={key: 128}))
+        for key in ("(?:v_prox){s<=1}", "(v_prox){1<=e<=2}", "[[:alpha:]]_proj", "[^[:digit:]]_proj")
+    ),
+    bad("a pattern that begins with a count", Code.MALFORMED_CONFIG, with_config(alpha_pattern={"{2}q_proj": 4})),
+    bad("a pattern with two groups of one name", Code.MALFORMED_CONFIG,
+        with_config(alpha_pattern={"(?P<a>q)(?P<a>_)proj": 4})),
+)  # fmt: skip
+
+_NOT_LINEAR = (
+    *(
+        bad(f"targets with {name} among them", Code.MALFORMED_CONFIG,
+            with_config(target_modules=["q_proj", "v_proj", name]))
+        for name in ("self_attn", "mlp", "input_layernorm", "act_fn", "rotary_emb", "0", "layers", "model.norm")
+    ),
+    *(
+        bad(f"targets by a regex that means more than linear layers: {regex}", Code.MALFORMED_CONFIG,
+            with_config(target_modules=regex))
+        for regex in (".*", ".*self_attn.*", ".*attn.*|.*mlp.*",
+                      "^(model)(?!.*(lm_head|output|emb|wte|shared)).*")
+    ),
 )  # fmt: skip
 
 _SCOPE = (
@@ -98,6 +124,8 @@ _VARIANTS = (
     bad("an init in other letters than PEFT's", Code.UNSUPPORTED_VARIANT, with_config(init_lora_weights="EVA")),
     bad("an orthogonal init of an odd rank", Code.MALFORMED_CONFIG,
         lambda: make_adapter(rank=5, config={"init_lora_weights": "orthogonal"})),
+    bad("an orthogonal init of an odd rank in rank_pattern", Code.MALFORMED_CONFIG, lambda: make_adapter(
+        ranks={"v_proj": 5}, config={"rank_pattern": {"v_proj": 5}, "init_lora_weights": "orthogonal"})),
     bad("an init that is a number", Code.UNSUPPORTED_VARIANT, with_config(init_lora_weights=1)),
     bad("an unknown init", Code.UNSUPPORTED_VARIANT, with_config(init_lora_weights="magic")),
     bad("aLoRA", Code.UNSUPPORTED_VARIANT, with_config(alora_invocation_tokens=[1, 2])),
@@ -107,6 +135,7 @@ _VARIANTS = (
     bad("QALoRA", Code.UNSUPPORTED_VARIANT, with_config(use_qalora=True)),
     bad("trained tokens", Code.UNSUPPORTED_VARIANT, with_config(trainable_token_indices=[5])),
     bad("no trained tokens, in a list", Code.UNSUPPORTED_VARIANT, with_config(trainable_token_indices=[])),
+    bad("no trained tokens, by false", Code.UNSUPPORTED_VARIANT, with_config(trainable_token_indices=False)),
     bad("VeLoRA", Code.UNSUPPORTED_VARIANT, with_config(velora_config={}), why=_OWN_TENSORS),
     bad("MonteCLoRA", Code.UNSUPPORTED_VARIANT, with_config(monteclora_config={}), why=_OWN_TENSORS),
     bad("megatron", Code.UNSUPPORTED_VARIANT, with_config(megatron_config={"a": 1})),
@@ -115,6 +144,7 @@ _VARIANTS = (
     bad("kasa", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={"beta": 1})),
     bad("LoRA on parameters", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["experts.x"]),
         why="this base lacks them; how vLLM serves them where there are experts is not judged yet"),
+    bad("LoRA on parameters, by an empty text", Code.UNSUPPORTED_VARIANT, with_config(target_parameters="")),
     bad("embeddings tied by PEFT", Code.UNSUPPORTED_VARIANT,
         lambda: make_adapter(targets=["embed_tokens"], config={"ensure_weight_tying": True}), askable=False),
     bad("no peft_type", Code.UNSUPPORTED_VARIANT, with_config(peft_type=None)),
@@ -128,4 +158,4 @@ _VARIANTS = (
     bad("another engine", Code.UNKNOWN_ENGINE, make_adapter, engine=replace(CPU, type="TGI"), askable=False),
 )  # fmt: skip
 
-BAD_CONFIGS: tuple[Case, ...] = (*_FIELDS, *_RANKS, *_PATTERNS, *_SCOPE, *_VARIANTS)
+BAD_CONFIGS: tuple[Case, ...] = (*_FIELDS, *_RANKS, *_PATTERNS, *_NOT_LINEAR, *_SCOPE, *_VARIANTS)

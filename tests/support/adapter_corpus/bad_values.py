@@ -9,7 +9,7 @@ import numpy as np
 
 from lora_operator.adapter import Code
 from support.adapter_corpus.case import CPU, Case, bad, with_config
-from support.adapters import make_adapter, with_gain
+from support.adapters import TINY_LLAMA, AdapterFiles, make_adapter, tensor, with_gain
 
 _HALF = replace(CPU, dtype="float16")
 
@@ -29,11 +29,25 @@ _NOT_FINITE = tuple(
 # Measured: a norm divides by the overflow, so that every token is as likely as any other, in vLLM as in PEFT.
 _OVERFLOW = "both answer noise: sums overflow, here into zeros, with other weights into NaN, which poisons everybody"
 
+
+def _with_all(value: float, **config: object) -> AdapterFiles:
+    """Make an adapter of one module in which each element is *value*."""
+    made = {
+        f"base_model.model.{TINY_LLAMA.module(layer, 'v_proj')}.lora_{half}.weight": tensor(np.full(shape, value))
+        for layer in range(TINY_LLAMA.layers)
+        for half, shape in (("A", (8, TINY_LLAMA.hidden)), ("B", (TINY_LLAMA.of("v_proj")[0], 8)))
+    }
+    return make_adapter(targets=["v_proj"], tensors=made, config=config)
+
+
 _TOO_LARGE = (
     bad("1e30", Code.VALUE_TOO_LARGE, lambda: make_adapter().spoilt(value=1e30), level="full", poisonous=True,
         why=_OVERFLOW),
     # Measured: NaN, in the base's answers as well. The limit is 1e11, for a model of any width.
     bad("a gated MLP with gains of 1e16", Code.VALUE_TOO_LARGE, lambda: with_gain(1e16), level="full", poisonous=True),
+    # PEFT scales last, so that it overflows before; vLLM scales B first.
+    bad("what overflows before a tiny scaling", Code.VALUE_TOO_LARGE, lambda: _with_all(1e20, lora_alpha=8e-35),
+        level="full", poisonous=True),
     bad("a gain of 1.1e11", Code.VALUE_TOO_LARGE, lambda: with_gain(1.1e11), level="full", askable=False),
     bad("1e300 in float64", Code.VALUE_TOO_LARGE, lambda: make_adapter(dtype="F64").spoilt(value=-1e300),
         level="full", poisonous=True),

@@ -77,6 +77,8 @@ _SCALING = (
         targets=["q_proj", "k_proj", "v_proj"], ranks={"k_proj": 2, "v_proj": 16},
         config={"rank_pattern": {"k_proj": 2, "v_proj": 16}})),
     good("alpha_pattern by a regex", with_config(alpha_pattern={r".*\.(q|k)_proj": 3.5})),
+    good("a key of alpha_pattern for which the start of a name is enough",
+         with_config(alpha_pattern={"model)|(zzz": 64})),
     good("alpha_pattern with a negative value", with_config(alpha_pattern={"q_proj": -2})),
     good(
         "rank_pattern, alpha_pattern and rsLoRA",
@@ -103,6 +105,12 @@ _TARGETS = (
         ),
     ),
     good("targets by a regex that looks ahead", with_config(target_modules=r"^(?!.*vision).*\.(?:q|v)_proj$")),
+    good(
+        "targets by a regex that looks ahead after a name",
+        with_config(target_modules=r"^(model)(?!.*(lm_head|output|emb|wte|shared)).*\.(q|v)_proj"),
+    ),
+    good("nothing excluded, by an object", with_config(exclude_modules={})),
+    good("nothing excluded, by false", with_config(exclude_modules=False)),
     good("excluded elsewhere", with_config(exclude_modules=["lm_head"])),
     good("excluded elsewhere by a regex", with_config(exclude_modules=r".*vision.*")),
     good(

@@ -50,6 +50,15 @@ def test_the_finding_names_the_field_that_is_not_finite() -> None:
     assert verdict.errors[0].field == "eva_config.rho"
 
 
+def test_the_finding_shows_what_was_found_and_how_to_write_it() -> None:
+    shown = adapter.inspect(make_adapter(config={"layers_to_transform": [0.5, 1]}).parts(), BASE, CPU).errors[0]
+    assert (shown.field, shown.found) == ("layers_to_transform", "[0.5, 1]")
+    marked = GOOD.with_file(adapter.CONFIG, b"\xef\xbb\xbf" + GOOD.files[adapter.CONFIG])
+    assert "save it without" in adapter.inspect(marked.parts(), BASE, CPU).message()
+    unclear = make_adapter(config={"target_modules": r".*\.(q)\1?_proj"})
+    assert "a list of their names" in adapter.inspect(unclear.parts(), BASE, CPU).message()
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "field", ["target_modules", "exclude_modules", "rank_pattern", "alpha_pattern", "layers_pattern"]

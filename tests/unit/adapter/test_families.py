@@ -143,3 +143,17 @@ def test_packed_weights_tell_no_shapes_and_eight_bit_floats_do(name: str) -> Non
     assert adapter.base_from_headers([Header(10, kept)], config) == known
     packed = kept | {f"model.layers.0.mlp.up_proj.{name}": Tensor("I32", (12, 64), 0, 0)}
     assert adapter.base_from_headers([Header(10, packed)], config) is None
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_targets_that_are_no_linear_layers_are_refused_before_training_too(name: str) -> None:
+    judged, family = base(name), FAMILIES[name]
+    assert judged.others.isdisjoint(judged.modules)
+    block = next(iter(family.layout)).partition(".")[0]
+    plain = [target for target in family.plain if not (family.routed and target.startswith("mlp."))]
+    for target in (*plain, *family.around, block, "0", "layers"):
+        config = make_adapter(config={"target_modules": [*family.layout, target]}).files[adapter.CONFIG]
+        findings = adapter.inspect(adapter.from_config(config), judged, CPU).errors
+        assert [(finding.code, finding.field) for finding in findings] == [(Code.MALFORMED_CONFIG, "target_modules")]
+    config = make_adapter(config={"target_modules": "all-linear"}).files[adapter.CONFIG]
+    assert adapter.inspect(adapter.from_config(config), judged, CPU).servable

@@ -127,7 +127,10 @@ def test_what_re_refuses_is_broken(pattern: str) -> None:
         Regex(pattern)
 
 
-@pytest.mark.parametrize("pattern", [r"(a)\1", "(?i)a", "a(?=b)", "(?<=a)b", "a++", r"\x41", "(" * 60 + ")" * 60])
+@pytest.mark.parametrize(
+    "pattern",
+    [r"(a)\1", "(?i)a", "a*(?=b)", "(?!a)b|c", "(?=a)*", "(?<=a)b", "a++", r"\x41", "(" * 60 + ")" * 60],
+)
 def test_what_is_not_understood_says_so(pattern: str) -> None:
     with pytest.raises(UnknownRegexError):
         Regex(pattern)
@@ -139,3 +142,32 @@ def test_a_regex_made_to_be_slow_costs_no_more_than_its_bound() -> None:
     names = ["".join("ab"[int(bit)] for bit in f"{3**number:0400b}"[:400]) for number in range(200, 400)]
     with pytest.raises(EndlessRegexError):
         deque(map(regex.fullmatch, names), maxlen=0)
+
+
+AHEAD = st.sampled_from(
+    [
+        "(?=", "(?!", "(?!.*(lm_head|mlp))", "(?=.*proj)", "(model)", "model", "(lm|mo)", "(a|bc)", "^", "$", ".*", ")",
+        "(", "|", "{2}", "[a-z]{5}", "*", "q_proj", "(?:", r"\.layers", r"\.", "(?P<a>", "mlp", "_head",
+    ]
+)  # fmt: skip
+MODULES = ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.up_proj", "lm_head", "model.norm", "model")
+
+
+@given(st.lists(AHEAD, max_size=6).map("".join))
+def test_what_looks_ahead_or_begins_a_name_is_told_as_by_re(pattern: str) -> None:
+    try:
+        regex = Regex(pattern)
+    except BrokenRegexError:
+        regex = None
+    except RegexError:
+        return
+    assert (regex is None) is (by_re(pattern, "") is None)
+    if regex is None:
+        return
+    assert [regex.fullmatch(name) for name in MODULES] == [by_re(pattern, name) for name in MODULES]
+    assert [regex.match(name) for name in MODULES] == [re.match(pattern, name) is not None for name in MODULES]
+
+
+def test_a_condition_after_a_beginning_of_one_length_is_understood() -> None:
+    regex = Regex("^(model)(?!.*(lm_head|embed|norm)).*")
+    assert [regex.fullmatch(name) for name in MODULES] == [True, True, False, False, True]
