@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from lora_trainer.spec import TrainSpec
 WEIGHTS: Final = "*.safetensors"
 FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", WEIGHTS)
 """Config, tokenizer and weights. No pickles, and no code: neither would be loaded."""
+INDEX: Final = "model.safetensors.index.json"
 COPIES: Final = "consolidated*.safetensors"
 NOT_FILES: Final = ("*/*", COPIES)
 """Other frameworks' copies of the same weights."""
@@ -57,7 +59,7 @@ def fetch(spec: TrainSpec, *, revision: str, token: str | None, patience: Patien
     name = spec.base_model.name
     if spec.base_model.path is not None:
         folder = _here(spec.base_model.path)
-        _complete(folder, weights=weights, said=f"baseModel.path: {folder}")
+        _complete(folder, weights=weights or (folder / INDEX).is_file(), said=f"baseModel.path: {folder}")
         return BaseModel(name=name, revision=revision, folder=folder, field="baseModel.path")
     api = HfApi(token=token)
     log.say(f"base model: {name} at {revision[:12]}")
@@ -95,8 +97,22 @@ def _complete(folder: Path, *, weights: bool, said: str) -> None:
     if not (folder / "config.json").is_file():
         message = f"{said} has no config.json: it is no model that transformers can load"
         raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
+    index = folder / INDEX
+    if weights and index.is_file():
+        missing = sorted(name for name in _shards(index) if not (folder / name).is_file())
+        if missing:
+            message = f"{said} lacks {len(missing)} of the files that {index.name} names: {missing[0]}"
+            raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message)
     if weights and not any(folder.glob(WEIGHTS)):
         raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, f"{said} has no safetensors weights; pickles are not loaded")
+
+
+def _shards(index: Path) -> set[str]:
+    try:
+        return set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        message = f"baseModel: {index} is no index of weights: {error}"
+        raise Refusal(Reason.BASE_MODEL_UNAVAILABLE, message) from error
 
 
 def shapes(base: BaseModel) -> Base | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -143,8 +144,15 @@ def _sentence(detail: ErrorDetails) -> str:
     if kind == "string_type" and isinstance(given, int | float):
         return f'{field}: write the number as a string: "{json.dumps(given)}"'
     if kind in {"int_type", "bool_type", "enum"} and len(shown := json.dumps(given)) <= 64:
-        return f"{field}: {detail['msg']}, not {shown}"
+        return f"{field}: {detail['msg']}, not {shown}{_same_word(detail)}"
     return f"{field}: {detail['msg']}"  # without the text: it may be a token in a wrong place
+
+
+def _same_word(detail: ErrorDetails) -> str:
+    """Return `; did you mean X?` for the value that is spelt alike but for capitals and underscores."""
+    known = re.findall(r"'([^']+)'", detail.get("ctx", {}).get("expected", ""))
+    given = str(detail["input"]).replace("_", "").lower()
+    return next((f"; did you mean {word}?" for word in known if word.lower() == given), "")
 
 
 def _dotted(where: Sequence[str | int]) -> str:

@@ -13,6 +13,7 @@ from lora_operator.protocol.training import Reason
 from lora_trainer import base, servable, spec
 from lora_trainer.base import BaseModel
 from lora_trainer.by_hand import TrainSpec
+from lora_trainer.hub import Patience
 from lora_trainer.result import Refusal
 from support import adapters
 
@@ -93,3 +94,16 @@ def test_a_base_with_a_broken_file_is_refused_by_that_file(name: str, content: b
         base.shapes(model)
     assert refused.value.reason is Reason.BASE_MODEL_UNAVAILABLE
     assert str(refused.value).startswith(f"baseModel.path: {tmp_path / name} can't be read: ")
+
+
+def test_a_base_in_a_folder_that_lacks_a_shard_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "model-00001-of-00002.safetensors").touch()
+    raw = {
+        "baseModel": {"name": "acme/tiny", "path": str(tmp_path)},
+        "dataset": {"source": {"path": "x"}, "format": "Text"},
+    }
+    with pytest.raises(Refusal, match=r"lacks 1 of the files that model\.safetensors\.index\.json names: model-00002"):
+        base.fetch(spec.parse(json.dumps(raw)), revision="1", token=None, patience=Patience(), weights=False)

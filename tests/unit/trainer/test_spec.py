@@ -77,6 +77,8 @@ def test_the_engine_that_the_operator_writes_beside_engine_ref_is_read() -> None
         ("dataset.source", {}, "dataset.source: exactly one of hub, configMapRef, pvc, url and path must be given"),
         ("lora.useDora", True, "lora.useDora: DoRA is not among the adapters that vLLM serves"),
         ("lora.modulesToSave", ["lm_head"], "lora.modulesToSave: whole modules are not among what vLLM serves beside"),
+        ("training.optim", "adamw_torch", 'not "adamw_torch"; did you mean AdamwTorch?'),
+        ("baseModel.dtype", "bfloat16", "; did you mean BFloat16?"),
         ("engine.device", "toaster", "engine.device: 'toaster' is none of cpu, cuda"),
         ("engine.dtype", "int3", "engine.dtype: 'int3' is none of auto, half, float16"),
         ("dataset.split", "train[:10%]", "dataset.split: needs dataset.source.hub: a file has no splits"),
