@@ -109,5 +109,15 @@ def _report_unknown(name: str, findings: Findings) -> None:
         name,
         found="in the file",
         expected=f"only {_PREFIX}<module>.lora_A.weight, .lora_B.weight, .lora_embedding_A and .lora_embedding_B",
-        fix="save the adapter again with PEFT's save_pretrained, with save_embedding_layers=False",
+        fix=next(fix for part, fix in _FIXES.items() if part in name),
     )
+
+
+_FIXES = {
+    "lora_magnitude_vector": "train without use_dora, or merge it into the base with PEFT's merge_and_unload",
+    ".bias": "train without bias and lora_bias, or merge it into the base with PEFT's merge_and_unload",
+    "token_adapter": "train without trainable_token_indices, or merge it into the base with PEFT's merge_and_unload",
+    "": "save the adapter again with PEFT's save_pretrained, with save_embedding_layers=False; where it was trained as "
+    "one of modules_to_save, merge it into the base with PEFT's merge_and_unload",
+}
+"""What to do about a tensor whose name has this part; the first that fits."""
