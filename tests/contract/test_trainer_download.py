@@ -83,7 +83,7 @@ def test_a_server_in_trouble_is_waited_for(server: Server, tmp_path: Path) -> No
     server.statuses = [503, 429]
     assert fetch(server, tmp_path).read_bytes() == CONTENT
     server.statuses = [503] * 100
-    with pytest.raises(Refusal, match=r"dataset.source.url: the Hub is not available") as refused:
+    with pytest.raises(Refusal, match=r"dataset.source.url: 127.0.0.1 is not available") as refused:
         fetch(server, tmp_path / "other", seconds=10)
     assert refused.value.reason is Reason.HUB_UNAVAILABLE
 

@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 told = _told(merged)
         _say(told)
     except Refusal as refusal:
-        sys.stderr.write(f"\nlora-merge: {refusal}\n")
+        below_the_bar = "\n" if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{below_the_bar}lora-merge: {refusal}\n")
         return refusal.code
     except Exception:  # noqa: BLE001 - the last resort: an exit code that is documented
         traceback.print_exc()
@@ -133,7 +134,7 @@ def _options(arguments: Sequence[str] | None) -> Options:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isdecimal() else 0
     if not 0 < number <= 256:
         raise argparse.ArgumentTypeError(f"{text}: a number of threads from 1 to 256")
     return number

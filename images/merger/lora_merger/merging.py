@@ -70,9 +70,20 @@ def merge(
         prepared = stack.enter_context(prepare(request, stop))
         try:
             place = stack.enter_context(workplace(prepared.request.out))
-            return _merge(prepared, place, progress, stop)
+            return _merge_or_give_up(prepared, place, progress, stop)
         except OSError as error:
             raise unwritable(error, doing=f"writing {prepared.request.out}") from error
+
+
+def _merge_or_give_up(
+    prepared: Prepared, place: Workplace, progress: Callable[[Stage, int, int], None], stop: Stop
+) -> Merged:
+    try:
+        return _merge(prepared, place, progress, stop)
+    except Refusal as refusal:
+        if refusal.code is ExitCode.NOT_MERGEABLE:
+            place.give_up()
+        raise
 
 
 def _merge(prepared: Prepared, place: Workplace, progress: Callable[[Stage, int, int], None], stop: Stop) -> Merged:

@@ -90,6 +90,9 @@ def _prepare(request: MergeRequest, stack: ExitStack, stop: Stop) -> Prepared:
         raise Refusal(ExitCode.USAGE, f"dtype {request.dtype!r}: one of {', '.join(DTYPES)}")
     adapter = open_source(request.adapter)
     base = open_source(request.base)
+    for source in (base, adapter):
+        if isinstance(source.files, LocalFiles) and request.out.is_relative_to(source.files.folder.absolute()):
+            raise Refusal(ExitCode.USAGE, f"OUT {request.out} lies in {source.name}, which is only read: another place")
     checkpoint = read_checkpoint(base.files)
     state = None
     if isinstance(base.files, LocalFiles):

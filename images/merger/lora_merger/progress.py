@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -34,8 +35,9 @@ class Progress:
                 self._say(now)
 
     def end(self) -> None:
-        """Say how it ended."""
+        """Say that it is done: all that the stage is about was written, whoever wrote it."""
         with self._lock:
+            self._done = self._total
             self._say(time.monotonic())
             if self._terminal:
                 self._stream.write("\n")
@@ -44,7 +46,13 @@ class Progress:
         text = line(self._what, self._done, self._total, now - self._started)
         # A merge does not fail because nobody can see how far it is.
         with suppress(OSError):
-            self._stream.write(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
+            if self._terminal:
+                # A line that wraps could not be written over.
+                columns = os.get_terminal_size(self._stream.fileno()).columns or len(text) + 1
+                text = f"\r{text[: columns - 1]}\x1b[K"
+            else:
+                text += "\n"
+            self._stream.write(text)
             self._stream.flush()
 
 

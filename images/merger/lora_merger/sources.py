@@ -54,8 +54,10 @@ def open_source(reference: str) -> Source:
             raise Refusal(ExitCode.NOT_FOUND, f"{reference}: {error}") from error
         return hub.open_source(place)
     folder = Path(reference)
-    if not folder.is_dir():
-        raise Refusal(ExitCode.NOT_FOUND, f"{reference} is no directory (a repository of the Hub is hf://<id>)")
+    if not reference or not folder.is_dir():
+        raise Refusal(
+            ExitCode.NOT_FOUND, f"{reference or 'an empty word'} is no directory (a repository of the Hub is hf://<id>)"
+        )
     files = LocalFiles(folder)
     word = vouching.word_of_the_hub(folder, [name for name in files.names() if name.endswith(".safetensors")])
     return Source(

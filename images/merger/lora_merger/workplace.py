@@ -88,6 +88,10 @@ class Workplace:
         """Let the next run keep nothing of this one."""
         self._write([])
 
+    def give_up(self) -> None:
+        """Remove it all: it would be as large as the model, and no run could go on from it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def keep_only(self, names: Collection[str]) -> None:
         """Remove what an earlier run has put here and this one will not: the base may have lost a file since."""
         for path in self.model.iterdir():
@@ -122,7 +126,7 @@ class Workplace:
                 ) from error
             raise unwritable(error, doing=f"publishing {self.out}") from error
         _sync_folder(self.out.parent)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.give_up()
 
     def _write(self, lines: list[Mapping[str, object]]) -> None:
         fresh = self._journal.with_name("journal.new")

@@ -81,6 +81,28 @@ def test_without_a_terminal_there_are_lines_and_no_escapes() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
+class Terminal(io.StringIO):
+    """A terminal of 20 columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 7
+
+
+def test_a_bar_keeps_to_one_line_of_a_narrow_terminal_and_ends_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.get_terminal_size", {7: os.terminal_size((20, 5))}.__getitem__)
+    stream = Terminal()
+    bar = Progress("merging", 100, stream=stream)
+    bar.advance(98)  # the headers are nobody's bytes
+    bar.end()
+    assert stream.getvalue() == "\rmerging [##########\x1b[K\n"
+    monkeypatch.setattr("os.get_terminal_size", {7: os.terminal_size((200, 5))}.__getitem__)
+    bar.end()
+    assert "100%  100 B of 100 B" in stream.getvalue()
+
+
 @pytest.mark.parametrize(("count", "told"), [(0, "0 B"), (1500, "1.5 kB"), (12_000_000, "12 MB"), (7e12, "7.0 TB")])
 def test_amounts_are_for_people(count: float, told: str) -> None:
     assert size(count) == told

@@ -31,7 +31,9 @@ def refused(tmp_path: Path) -> Refusal:
     with pytest.raises(Refusal) as caught:
         merge(request)
     assert not (tmp_path / "out").exists()
-    assert [path for path in tmp_path.iterdir() if path not in before and not path.name.startswith(".out")] == []
+    # What a second run could go on from may stay.
+    kept = () if caught.value.code is ExitCode.NOT_MERGEABLE else (".out.lora-merge",)
+    assert [path for path in tmp_path.iterdir() if path not in before and path.name not in kept] == []
     return caught.value
 
 
@@ -229,3 +231,20 @@ def test_a_file_that_may_not_grow_ends_cleanly_and_goes_on_later(tmp_path: Path)
     assert not (tmp_path / "out").exists()
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == ExitCode.OK, again.stderr
+
+
+@pytest.mark.parametrize("inside", ["base", "adapter"])
+def test_a_place_inside_what_is_read_is_refused(inside: str, tmp_path: Path) -> None:
+    write_base(tmp_path / "base")
+    make_adapter().write(tmp_path / "adapter")
+    request = MergeRequest(
+        base=str(tmp_path / "base"), adapter=str(tmp_path / "adapter"), out=tmp_path / inside / "merged"
+    )
+    with pytest.raises(Refusal, match=f"lies in {tmp_path / inside}, which is only read") as caught:
+        merge(request)
+    assert caught.value.code is ExitCode.USAGE
+
+
+def test_an_empty_word_is_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="an empty word is no directory"):
+        merge(MergeRequest(base="", adapter="", out=tmp_path / "out"))
