@@ -23,11 +23,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Remove it, but for a look at what failed, or beside a cluster that is kept for one."""
-    folder = session.config.stash.get(TMPDIR, None)
-    if folder is not None and exitstatus == pytest.ExitCode.OK and not os.environ.get("KEEP"):
-        shutil.rmtree(folder)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove it, however the session ended. KEEP=1 leaves it for a look, as it does the cluster of the tests."""
+    folder = config.stash.get(TMPDIR, None)
+    if folder is not None and not os.environ.get("KEEP"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
