@@ -20,13 +20,12 @@ from lora_inspect.question import Question, Source, parse_base_name, parse_sourc
 from lora_inspect.report import Report, report
 from lora_inspect.screen import show
 from lora_operator import __version__, trust
-from lora_operator.adapter import EngineLimits, quotable
+from lora_operator.adapter import DEVICES, DTYPES, EngineLimits, quotable
 
 SERVABLE: Final = 0
 NOT_SERVABLE: Final = 1
 CANNOT_TELL: Final = 2
 Parsed = TypeVar("Parsed")
-_DTYPES: Final = ("auto", "bfloat16", "float16", "half", "float32", "float")
 
 
 class _Parsed(click.ParamType[Parsed]):
@@ -52,8 +51,8 @@ _SOURCE: Final = _Parsed("PATH|hf://org/name[@revision]", parse_source)
 @click.option("--base-name", type=_Parsed("org/name", parse_base_name), metavar="org/name",
               help="Refuse an adapter whose config names another base.")  # fmt: skip
 @click.option("--max-lora-rank", type=click.IntRange(min=1), metavar="N", help="The engine's --max-lora-rank.")
-@click.option("--dtype", type=click.Choice(_DTYPES), help="The engine's --dtype.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What the engine runs on.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="The engine's --dtype.")
+@click.option("--device", type=click.Choice(DEVICES), help="What the engine runs on.")
 @click.option("--engine-version", metavar="V", help="vLLM's version, such as 0.32.0.")
 @click.option("--unknown-shapes", type=click.Choice(["refuse", "allow"]), default="refuse", show_default=True,
               help="Where the base's shapes can't be had.")  # fmt: skip

@@ -8,17 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from lora_operator.adapter import Base, EngineLimits, Verdict, from_config, inspect, open_directory
+from lora_operator.adapter import DEVICES, Base, EngineLimits, Verdict, from_config, inspect, open_directory
 from lora_operator.api.lora import CONVERTED
 from lora_operator.api.served_lora import served_config
 from lora_operator.protocol.training import Reason
 from lora_trainer import log
 from lora_trainer.result import Refusal
 from lora_trainer.spec import ALL_LINEAR, Engine, TrainSpec, suggestion
-
-_DEVICES: Final[dict[str, Literal["cpu", "cuda"]]] = {"cpu": "cpu", "cuda": "cuda"}
 
 
 def check_config(spec: TrainSpec, start: Path | None = None) -> None:
@@ -126,7 +124,7 @@ def _limits(engine: Engine | None) -> EngineLimits:
     return EngineLimits(
         type=engine.type,
         version=engine.version,
-        device=_DEVICES.get((engine.device or "").lower()),
+        device=next((device for device in DEVICES if device == (engine.device or "").lower()), None),
         max_lora_rank=engine.max_lora_rank,
         dtype=engine.dtype,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Iterator
-from typing import Final
 
+from lora_operator.adapter import DEVICES, DTYPES
 from lora_operator.api.dataset import DatasetFormat, RowTemplate
 from lora_operator.api.lora import CONVERTED, InitLoraWeights
 from lora_operator.api.served_lora import ALL_LINEAR
@@ -18,11 +18,6 @@ from lora_trainer.rows import COLUMNS, OPTIONAL_COLUMNS
 
 Fault = tuple[str, str]
 """A field, and what is wrong with it."""
-
-
-DEVICES: Final = ("cpu", "cuda")
-ENGINE_DTYPES: Final = ("auto", "half", "float16", "bfloat16", "float", "float32")
-"""vLLM's."""
 
 
 def faults(spec: TrainSpec) -> Iterator[Fault]:
@@ -55,7 +50,7 @@ def warnings(spec: TrainSpec) -> Iterator[Fault]:
 def _engine(engine: Engine | None) -> Iterator[Fault]:
     if engine is None:
         return
-    for name, value, known in (("device", engine.device, DEVICES), ("dtype", engine.dtype, ENGINE_DTYPES)):
+    for name, value, known in (("device", engine.device, DEVICES), ("dtype", engine.dtype, DTYPES)):
         if value is not None and value.lower() not in known:
             yield f"engine.{name}", f"{value!r} is none of {', '.join(known)}"
 

@@ -202,6 +202,7 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, tokenizer: Any,
         trainer = building.trainer(spec, base=base, parts=parts, accelerator=accelerator)
     except (ValueError, TypeError, ImportError) as error:
         raise Refusal(Reason.CONFIG_INVALID, f"{field}: {error}") from error
+    # What a value that no check of ours knows comes to, deep in trl or torch, while the trainer is built.
     except (LookupError, AttributeError, NotImplementedError) as error:
         if not spec.training.extra_args:
             raise

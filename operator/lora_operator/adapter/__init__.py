@@ -6,7 +6,7 @@ Operator, agent and trainer import it; it imports nothing else of ours, and need
 from .base import Base, base_from_config, base_from_headers, base_from_shapes
 from .base_directory import base_from_directory, read_base_config
 from .directory import open_directory
-from .engine import EngineLimits
+from .engine import DEVICES, DTYPES, EngineLimits
 from .files import Adapter, FileFacts, from_config, from_parts
 from .findings import Code, Finding, Severity, Summary, Verdict, quotable
 from .header import FIRST_GUESS, Header, HeaderError, Tensor, header_range, parse_header, read_header
@@ -16,6 +16,8 @@ from .names import BASE_CONFIG, CONFIG, WEIGHTS, base_weights_files, digest, eng
 __all__ = [
     "BASE_CONFIG",
     "CONFIG",
+    "DEVICES",
+    "DTYPES",
     "FIRST_GUESS",
     "WEIGHTS",
     "Adapter",

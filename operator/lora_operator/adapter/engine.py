@@ -3,11 +3,15 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from .config import LoraConfig
 from .findings import KNOWN_ENGINES, NEWEST_ENGINE, OLDEST_ENGINE, Code, Findings
 
+Device = Literal["cpu", "cuda"]
+DEVICES: Final[tuple[Device, ...]] = get_args(Device)
+# What vLLM takes for --dtype.
+DTYPES: Final = ("auto", "half", "float16", "bfloat16", "float", "float32")
 # What vLLM takes for --max-lora-rank.
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # What vLLM keeps in one module, whose name is the last.
@@ -23,7 +27,7 @@ class EngineLimits:
     """
 
     max_lora_rank: int | None = None
-    device: Literal["cpu", "cuda"] | None = None
+    device: Device | None = None
     dtype: str | None = None
     type: str = "VLLM"
     version: str | None = None

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from lora_operator.adapter import CONFIG, Adapter, Base, FileFacts, from_parts, weights_files
+from lora_operator.adapter import BASE_CONFIG, CONFIG, Adapter, Base, FileFacts, from_parts, weights_files
 from lora_operator.clients.hub import Place, Snapshot
 from lora_operator.header_reading import ReadSpan, read_shapes, read_start
 
 CONFIG_LIMIT: Final = 4 << 20
 WHOLE_FILE_LIMIT: Final = 16 << 20
 """Weights that the Hub keeps outside LFS have no sha256 in its metadata; so small a file is read whole for it."""
-BASE_CONFIG: Final = "config.json"
 
 
 class Reads(Protocol):
