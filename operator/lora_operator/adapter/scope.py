@@ -12,14 +12,11 @@ from .tensors import Module
 
 def check_scope(modules: Mapping[str, Module], patterns: Patterns, findings: Findings) -> None:
     """Report modules that the config leaves out, and ranks that are not the config's."""
-    unknown = 0
     for module in modules.values():
         rank = patterns.ranks.of(module.name)
         if rank is not None:
             _check_rank(module, rank, findings)
-        targeted = patterns.targets.has(module.name)
-        unknown += targeted is None
-        if targeted is False:
+        if patterns.targets.has(module.name) is False:
             findings.error(
                 Code.NOT_TARGETED,
                 module.name,
@@ -27,14 +24,6 @@ def check_scope(modules: Mapping[str, Module], patterns: Patterns, findings: Fin
                 expected="a module that target_modules, exclude_modules and layers_to_transform leave in",
                 fix="take the config it was trained with (vLLM applies every tensor, PEFT what the config names)",
             )
-    if unknown and not patterns.targets.refused:
-        findings.warning(
-            Code.NOT_CHECKED,
-            "layers_pattern",
-            found=f"a regex, for {unknown} modules",
-            expected="names, e.g. layers",
-            fix="make sure that it names exactly the modules in the file",
-        )
 
 
 def _check_rank(module: Module, rank: int, findings: Findings) -> None:
