@@ -84,7 +84,7 @@ def main() -> None:
         config = AutoConfig.for_model(name.split()[0], **sizes)
         model = AutoModelForCausalLM.from_config(config)
         model.save_pretrained(folder / name)
-        carrying = (nn.Linear, nn.Embedding, nn.Conv2d, Conv1D)
+        carrying = (nn.Linear, nn.Embedding, nn.Conv2d, nn.MultiheadAttention, Conv1D)
         others = [module for module, it in model.named_modules() if module and not isinstance(it, carrying)]
         (folder / name / "others.json").write_text(json.dumps(others))
 

@@ -25,8 +25,12 @@ class Base:
     modules: Mapping[str, tuple[int, int]]
     # Its other modules, as far as they are known: PEFT refuses a config that means one of them.
     others: frozenset[str] = frozenset()
+    # Those on which PEFT puts a LoRA where the config means them, and vLLM takes none: of what sees.
+    unserved: frozenset[str] = frozenset()
     embedding: str = "model.embed_tokens"
     head: str = "lm_head"
+    # The beginning of its modules' names before transformers 4.52, and now; PEFT and vLLM take both.
+    formerly: tuple[str, str] = ("", "")
     # On which of embedding and head vLLM takes a LoRA; None: an architecture that is not known.
     takes: frozenset[str] | None = None
     # Whether its modules are surely called as PEFT calls them: a checkpoint of an unknown architecture may differ.
@@ -103,6 +107,8 @@ def _base(layers: int, modules: Mapping[str, tuple[int, int]], family: Family, c
         layers=layers,
         modules=modules,
         others=family.others(config, layers),
+        unserved=family.tower(config).carrying,
+        formerly=family.formerly,
         embedding=family.embedding,
         head=family.head,
         takes=family.takes if known else None,
@@ -122,9 +128,9 @@ def _unknown(matrices: Mapping[str, tuple[int, int]]) -> Base | None:
 
 def _as_named(matrices: Mapping[str, tuple[int, int]], family: Family) -> dict[str, tuple[int, int]]:
     """Call the checkpoint's modules what PEFT calls them, and turn those that are kept as (in, out)."""
-    if family.stored_as is not None:
-        decoder = family.prefix.removesuffix("layers")
-        matrices = {name.replace(family.stored_as, decoder, 1): shape for name, shape in matrices.items()}
+    old, new = family.formerly
+    if old:
+        matrices = {name.replace(old, new, 1): shape for name, shape in matrices.items()}
     stem = family.prefix.partition(".")[0]
     named = {}
     outside = (family.head, "lm_head", "embed_out")

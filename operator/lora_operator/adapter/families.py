@@ -8,6 +8,8 @@ each and compares.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from .towers import Tower, siglip
+
 _SIZE_LIMIT = 2**31
 _LAYERS_LIMIT = 1000
 _EXPERTS_LIMIT = 4096
@@ -74,6 +76,10 @@ def _dense(_config: Mapping[str, object], _layer: int) -> bool:
     return False
 
 
+def _blind(_config: Mapping[str, object]) -> Tower:
+    return Tower()
+
+
 def _routed_by_step(config: Mapping[str, object], layer: int) -> bool:
     """Tell whether Qwen's config makes *layer* one of experts."""
     alone, step = config.get("mlp_only_layers") or [], config.get("decoder_sparse_step", 1)
@@ -95,14 +101,18 @@ class Family:
     routed: Layout = field(default_factory=dict)
     is_routed: Callable[[Mapping[str, object], int], bool] = _dense
     experts: tuple[str, ...] = ("num_experts", "num_local_experts")
+    # The modules of a layer of experts that carry no LoRA, as transformers 5 keeps them.
+    routed_plain: tuple[str, ...] = ("mlp", "mlp.experts", "mlp.experts.act_fn")
     # Modules that are no layers of weights, on which PEFT puts no LoRA: those of a layer, and those around the layers.
     plain: tuple[str, ...] = _PLAIN
     around: tuple[str, ...] = _AROUND
     # GPT-2's Conv1D keeps its weights as (in, out).
     transposed: bool = False
-    # Of a model that also sees: where its config has the sizes, and what its checkpoint calls the decoder.
+    # Of a model that also sees: where its config has the sizes, and how its modules' names begin in its checkpoint, as
+    # before transformers 4.52, and how now.
     nested: str | None = None
-    stored_as: str | None = None
+    formerly: tuple[str, str] = ("", "")
+    tower: Callable[[Mapping[str, object]], Tower] = _blind
     # Whether vLLM's own class for it takes LoRAs at all.
     serves_lora: bool = True
 
@@ -122,13 +132,34 @@ class Family:
         stem = self.prefix.rpartition(".")[0]
         leaves, plain = {self.embedding}, {f"{stem}.{name}" for name in self.around}
         for layer in range(layers):
-            # Experts and their routers are left out: transformers 5 keeps them otherwise than checkpoints do.
             names = [*self.layout, *self.plain]
             if self.is_routed(config, layer):
+                # As transformers 5 keeps experts and their routers: otherwise than checkpoints do.
                 names = [name for name in names if not name.startswith("mlp.")]
+                plain |= {f"{self.prefix}.{layer}.{name}" for name in self.routed_plain}
             leaves |= {f"{self.prefix}.{layer}.{name}" for name in names if name in self.layout}
             plain |= {f"{self.prefix}.{layer}.{name}" for name in names if name in self.plain}
-        return frozenset(plain | blocks_of(leaves))
+        return frozenset(plain | blocks_of(leaves)) | self.tower(config).others
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """The parts of an expert; none where a LoRA can't sit on experts."""
+        return tuple(name.rpartition(".")[2] for name in self.routed if "{}" in name)
+
+    @property
+    def down(self) -> str:
+        """The part of an expert that leads back to the hidden size."""
+        return next(name for name in self.projections if name in ("w2", "down_proj"))
+
+    @property
+    def router(self) -> str:
+        """What leads to experts, as a layer of the checkpoint calls it."""
+        return next((name for name, (out, _) in self.routed.items() if out == "experts"), "")
+
+    @property
+    def router_name(self) -> str:
+        """Its last name."""
+        return self.router.rpartition(".")[2]
 
     def _modules(self, config: Mapping[str, object], dims: Dims) -> Iterator[tuple[str, tuple[int, int]]]:
         for layer in range(dims["layers"]):
@@ -173,7 +204,7 @@ class Family:
         return heads if told is None else told
 
     def _experts(self, config: Mapping[str, object]) -> int | None:
-        if not self.routed:
+        if not self.projections:
             return 1
         told = next((config[name] for name in self.experts if name in config), self.defaults.get("experts"))
         experts = _size(told)
@@ -220,7 +251,7 @@ FAMILIES: Mapping[str, Family] = {
     "mistral": Family(layout=_LLAMA, defaults=_sizes(4096, 14336, 32, 32, 32000, key_heads=8)),
     "mixtral": Family(
         layout=_ATTENTION, routed=_MIXTRAL, is_routed=lambda _config, _layer: True, takes=_BOTH,
-        plain=("mlp", *_NORMS),
+        plain=_NORMS,
         defaults=_sizes(4096, 14336, 32, 32, 32000, key_heads=8, experts=8),
     ),
     "qwen2": Family(layout=_LLAMA, defaults=_sizes(4096, 22016, 32, 32, 151936, key_heads=32)),
@@ -229,14 +260,17 @@ FAMILIES: Mapping[str, Family] = {
         defaults=_sizes(4096, 22016, 32, 32, 151936, key_heads=32, head_dim=128),
     ),
     "qwen2_moe": Family(
-        layout=_LLAMA, routed=_ROUTED | _SHARED, is_routed=_routed_by_step,
+        # Its experts and their router are no layers since transformers 5, and PEFT finds nothing to put their LoRAs on.
+        layout=_LLAMA, routed=_SHARED, is_routed=_routed_by_step,
         fields=_MOE_FIELDS | {"shared": "shared_expert_intermediate_size"},
-        plain=("mlp", *_PLAIN),
+        routed_plain=(
+            "mlp", "mlp.gate", "mlp.experts", "mlp.experts.act_fn", "mlp.shared_expert", "mlp.shared_expert.act_fn",
+        ),
         defaults=_sizes(2048, 5632, 24, 16, 151936, key_heads=16, expert=1408, shared=5632, experts=60),
     ),
     "qwen3_moe": Family(
         layout=_LLAMA, routed=_ROUTED, is_routed=_routed_by_step, fields=_MOE_FIELDS, takes=_BOTH,
-        plain=("mlp", *_PLAIN, *_NORMS_OF_HEADS),
+        plain=(*_PLAIN, *_NORMS_OF_HEADS),
         defaults=_sizes(2048, 6144, 24, 32, 151936, key_heads=4, expert=768, experts=128),
     ),
     "gemma": Family(layout=_LLAMA, defaults=_sizes(3072, 24576, 28, 16, 256000, key_heads=16, head_dim=256)),
@@ -250,7 +284,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "gemma3": Family(
         layout=_LLAMA, prefix="model.language_model.layers", embedding="model.language_model.embed_tokens",
-        nested="text_config", stored_as="language_model.model.",
+        nested="text_config", formerly=("language_model.model.", "model.language_model."), tower=siglip,
         plain=(*_PLAIN, *_NORMS_OF_MLP, *_NORMS_OF_HEADS),
         defaults=_sizes(2304, 9216, 26, 8, 262208, key_heads=4, head_dim=256),
     ),
