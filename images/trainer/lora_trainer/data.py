@@ -178,14 +178,27 @@ def check_template(data: Data, tokenizer: Any, *, spec: TrainSpec) -> None:
             "PromptCompletion with strings, Text, or the base model's instruct variant"
         )
         raise Refusal(Reason.CONFIG_INVALID, message)
+    for number, row in enumerate(data.dataset, start=1):
+        for messages in rows.conversations(row):
+            if fault := _unsayable(messages, rows.tools(row), tokenizer):
+                message = f"data set row {number}: the chat template of {spec.base_model.name} {fault}"
+                raise Refusal(Reason.DATASET_INVALID, message)
+
+
+def _unsayable(messages: list[object], tools: list[object] | None, tokenizer: Any) -> str | None:
+    """Return why the template can't say a conversation: it raises, or says the word None for a content left out."""
     import jinja2
 
-    for number, row in enumerate(data.dataset, start=1):
-        try:
-            tokenizer.apply_chat_template(rows.conversation(row), tools=rows.tools(row), tokenize=False)
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            message = f"data set row {number}: the chat template of {spec.base_model.name} refuses it: {error}"
-            raise Refusal(Reason.DATASET_INVALID, message) from error
+    spoken = rows.spoken(messages)
+    advice = '; give messages without content the content ""' if spoken is not None else ""
+    try:
+        said = tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
+        with_empty = said if spoken is None else tokenizer.apply_chat_template(spoken, tools=tools, tokenize=False)
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        return f"refuses it: {error}{advice}"
+    if said.count("None") > with_empty.count("None"):
+        return f"says None where a message has no content{advice}"
+    return None
 
 
 def _unavailable(source: HubDataset, denied: Denied) -> Refusal:

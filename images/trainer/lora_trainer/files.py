@@ -109,6 +109,8 @@ def _csv(text: str, name: str) -> list[Row]:
     if not table:
         return []
     header, *body = table
+    if twice := next((column for index, column in enumerate(header) if column in header[:index]), None):
+        raise Refusal(Reason.DATASET_INVALID, f"data set: the header of {name} has the column {twice!r} twice")
     for number, line in enumerate(body, start=1):
         if len(line) != len(header):
             message = f"data set: row {number} of {name} has {len(line)} columns, its header {len(header)}"

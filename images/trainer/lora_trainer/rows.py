@@ -6,6 +6,7 @@ Pure: rows come in as mappings, wherever they were read; what is wrong goes out 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -35,6 +36,8 @@ OPTIONAL_COLUMNS: Final[Mapping[DatasetFormat, tuple[str, ...]]] = {
 }
 _EITHER: Final = (DatasetFormat.PROMPT_COMPLETION, DatasetFormat.PREFERENCE)
 """Rows are strings or messages, and all of them alike."""
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""Half of a character that JSON writes as two: no text, and nothing that a tokenizer takes."""
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -45,10 +48,12 @@ def check(rows: Iterable[Row], *, data_format: DatasetFormat, columns: Sequence[
     """
     number = 0
     needed = columns or COLUMNS[data_format]
+    read = (*needed, *OPTIONAL_COLUMNS[data_format])
     fault_of = _FAULTS[data_format]
     spoken: bool | None = None
     for number, row in enumerate(rows, start=1):
-        fault = _missing(row, needed) or _not_scalar(row, columns) or fault_of(row) or _tools_fault(row, data_format)
+        fault = _missing(row, needed) or _not_scalar(row, columns) or _broken_text(row, read)
+        fault = fault or fault_of(row) or _tools_fault(row, data_format)
         spoken = conversational(row) if spoken is None else spoken
         if not fault and conversational(row) != spoken and data_format in _EITHER:
             fault = "is of messages, row 1 of strings" if not spoken else "is of strings, row 1 of messages"
@@ -79,11 +84,26 @@ def conversational(row: Row) -> bool:
     return any(isinstance(row.get(column), list) for column in ("messages", "prompt", "chosen"))
 
 
-def conversation(row: Row) -> list[object]:
-    """Return all messages of a conversational row, in order; of two answers the chosen one's."""
-    columns = ("messages",) if "messages" in row else ("prompt", "completion", "chosen")
+def conversations(row: Row) -> list[list[object]]:
+    """Return all messages of a conversational row, in order: once, or for each of two answers."""
+    if "messages" in row:
+        return [_joined(row, "messages")]
+    answers = ("chosen", "rejected") if "chosen" in row else ("completion",)
+    return [_joined(row, "prompt", answer) for answer in answers]
+
+
+def _joined(row: Row, *columns: str) -> list[object]:
     parts = (row.get(column) for column in columns)
     return [message for part in parts if isinstance(part, list) for message in part]
+
+
+def spoken(messages: Sequence[object]) -> list[object] | None:
+    """Return messages with an empty content where they have none, as calls of tools may; None where all have one."""
+    made = [
+        {**message, "content": ""} if isinstance(message, Mapping) and message.get("content") is None else message
+        for message in messages
+    ]
+    return made if made != list(messages) else None
 
 
 def own_fields(row: Row) -> dict[str, object]:
@@ -118,6 +138,21 @@ def _tools_fault(row: Row, data_format: DatasetFormat) -> str | None:
         if not isinstance(tool, Mapping):
             return f"column 'tools[{index}]' is {_kind(tool)}, not an object"
     return None
+
+
+def _broken_text(row: Row, columns: Sequence[str]) -> str | None:
+    for column in columns:
+        if _broken(row.get(column)):
+            return f"column {column!r} has half a character (a lone surrogate, such as \\ud83d), which is no text"
+    return None
+
+
+def _broken(value: object) -> bool:
+    if isinstance(value, str):
+        return not value.isascii() and _HALF.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(_broken(name) or _broken(inner) for name, inner in value.items())
+    return isinstance(value, list) and any(_broken(inner) for inner in value)
 
 
 def _missing(row: Row, needed: Sequence[str]) -> str | None:

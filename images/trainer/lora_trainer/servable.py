@@ -6,17 +6,28 @@ Nothing that an engine would refuse costs a GPU, and nothing that it would refus
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from lora_operator.adapter import DEVICES, Base, EngineLimits, Verdict, from_config, inspect, open_directory
+from lora_operator.adapter import DEVICES, Base, Code, EngineLimits, Verdict, from_config, inspect, open_directory
 from lora_operator.api.lora import CONVERTED
 from lora_operator.api.served_lora import served_config
 from lora_operator.protocol.training import Reason
 from lora_trainer import log
 from lora_trainer.result import Refusal
 from lora_trainer.spec import ALL_LINEAR, Engine, TrainSpec, suggestion
+
+_OTHER_BASE: Final = "go on from an adapter of this base, or name in baseModel the base that it was trained on"
+_START_FIXES: Final[Mapping[Code, str]] = {
+    Code.BASE_MISMATCH: _OTHER_BASE,
+    Code.SHAPE_MISMATCH: _OTHER_BASE,
+    Code.UNKNOWN_MODULE: _OTHER_BASE,
+    Code.LAYER_OUT_OF_RANGE: _OTHER_BASE,
+    Code.RANK_TOO_HIGH: "go on from an adapter of a lower rank, begin anew without initFrom, or raise --max-lora-rank",
+}
+"""What to do about an adapter to go on from, where the library's advice is for one to be served."""
 
 
 def check_config(spec: TrainSpec, start: Path | None = None) -> None:
@@ -27,10 +38,10 @@ def check_config(spec: TrainSpec, start: Path | None = None) -> None:
     config = json.dumps(served_config(spec.lora)).encode()
     adapter = from_config(config) if start is None else open_directory(start)
     verdict = inspect(adapter, None, _limits(spec.engine), base_name=None if start else spec.base_model.name)
-    if start is not None and verdict.compatible == "False":
-        raise Refusal(Reason.NOT_SERVABLE, f"lora.initFrom: {verdict.message()}")
     if start is None:  # else `check_start` says more, when the base is known
         _refuse(verdict, engine=_engine(spec))
+    else:
+        _refuse_start(verdict)
 
 
 def check_start(spec: TrainSpec, start: Path | None, base: Base | None) -> None:
@@ -38,9 +49,16 @@ def check_start(spec: TrainSpec, start: Path | None, base: Base | None) -> None:
     if start is None:
         return
     verdict = inspect(open_directory(start), base, _limits(spec.engine), base_name=spec.base_model.name)
+    _refuse(_refuse_start(verdict), engine=_engine(spec))
+
+
+def _refuse_start(verdict: Verdict) -> Verdict:
+    """Refuse what can't be gone on from; return the verdict with advice for one who trains."""
+    findings = (replace(finding, fix=_START_FIXES.get(finding.code, finding.fix)) for finding in verdict.findings)
+    verdict = replace(verdict, findings=tuple(findings))
     if verdict.compatible == "False":
         raise Refusal(Reason.NOT_SERVABLE, f"lora.initFrom: {verdict.message()}")
-    _refuse(verdict, engine=_engine(spec))
+    return verdict
 
 
 def check_modules(spec: TrainSpec, base: Base | None) -> None:

@@ -122,9 +122,17 @@ def parse(text: str) -> TrainSpec:
 
 def _sentences(error: ValidationError) -> str:
     # A field that may be a number or a string is told once for each; one sentence says both.
-    shown = list(dict.fromkeys(_sentence(detail) for detail in error.errors(include_url=False)))
+    told = [detail for detail in error.errors(include_url=False) if not _follows(detail, error)]
+    shown = list(dict.fromkeys(_sentence(detail) for detail in told))
     text = "; ".join(shown[:3])
     return text if len(shown) <= 3 else f"{text}; and {len(shown) - 3} more"
+
+
+def _follows(detail: ErrorDetails, error: ValidationError) -> bool:
+    """Tell whether a list is only found too short for what is wrong in it, which is told."""
+    where = detail["loc"]
+    items = (other["loc"] for other in error.errors(include_url=False))
+    return detail["type"] == "too_short" and any(loc != where and loc[: len(where)] == where for loc in items)
 
 
 def _sentence(detail: ErrorDetails) -> str:
@@ -139,13 +147,24 @@ def _sentence(detail: ErrorDetails) -> str:
         return f"{field}: there is no such field{_near(where)}"
     if kind == "missing":
         return f"{field}: this field is needed"
-    if given is None:
+    if given is None or kind in {"too_short", "string_too_short"}:
         return f"{field}: is empty; fill it in or leave it out"
+    if kind == "tuple_type":
+        return f"{field}: give a list, such as [a, b]"
+    if kind == "string_pattern_mismatch":
+        return f"{field}: must be {_allowed(detail)}"
     if kind == "string_type" and isinstance(given, int | float):
         return f'{field}: write the number as a string: "{json.dumps(given)}"'
     if kind in {"int_type", "bool_type", "enum"} and len(shown := json.dumps(given)) <= 64:
         return f"{field}: {detail['msg']}, not {shown}{_same_word(detail)}"
     return f"{field}: {detail['msg']}"  # without the text: it may be a token in a wrong place
+
+
+def _allowed(detail: ErrorDetails) -> str:
+    from lora_operator.api import wording
+
+    pattern = str(detail.get("ctx", {}).get("pattern"))
+    return wording.allowed(pattern) or f"what the pattern {pattern} allows"
 
 
 def _same_word(detail: ErrorDetails) -> str:

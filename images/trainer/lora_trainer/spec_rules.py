@@ -45,6 +45,9 @@ def warnings(spec: TrainSpec) -> Iterator[Fault]:
         yield "training.warmupSteps", f"never done in {training.max_steps} steps: learningRate is not reached"
     if evaluation is not None:
         yield from gate.warnings(evaluation)
+    if spec.engine_ref is not None and spec.engine is None:
+        known = "what that engine serves is known in its cluster alone, and nothing is checked against it here"
+        yield "engineRef", f"{known}; say it by hand, such as engine: {{maxLoraRank: 16, dtype: bfloat16}}"
 
 
 def _engine(engine: Engine | None) -> Iterator[Fault]:

@@ -166,7 +166,9 @@ def _whole(words: Any, row: Row, column: str, template: str | None) -> list[int]
 
 
 def _marked(spec: TrainSpec, words: Any, row: Row, template: str | None, *, number: int) -> list[int]:
-    marks = _said(words, rows.conversation(row), row, template, return_assistant_tokens_mask=True)["assistant_masks"]
+    marks = _said(words, rows.conversations(row)[0], row, template, return_assistant_tokens_mask=True)[
+        "assistant_masks"
+    ]
     if 1 not in marks:
         message = (
             f"training.assistantOnlyLoss: data set row {number} has nothing that the chat template of "

@@ -11,6 +11,13 @@ from lora_operator.api.meta import KeyRef
 from lora_operator.api.schema import HubRepo, Model, Name, Revision, rules
 
 SOURCES: Final = ("hub", "configMapRef", "pvc", "url")
+PathOnVolume = Annotated[
+    str,
+    Field(min_length=1, max_length=1024, pattern=r"^[^/].*$"),
+    Field(json_schema_extra=rules(("!self.split('/').exists(part, part == '..')", "path must stay in the volume"))),
+]
+Address = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^https?://[^\s/]+/[^\s]*$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 
 
 class HubDataset(Model):
@@ -31,20 +38,16 @@ class PvcDataset(Model):
 
     claim_name: Name
     """claimName is the PersistentVolumeClaim, in the same namespace; it is mounted to be read only."""
-    path: Annotated[
-        str,
-        Field(min_length=1, max_length=1024, pattern=r"^[^/].*$"),
-        Field(json_schema_extra=rules(("!self.split('/').exists(part, part == '..')", "path must stay in the volume"))),
-    ]
+    path: PathOnVolume
     """path on the volume of a file that ends in .jsonl, .json, .csv or .parquet, or of a folder of such files."""
 
 
 class UrlDataset(Model):
     """A file that a web server holds."""
 
-    uri: Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^https?://[^\s/]+/[^\s]*$")]
+    uri: Address
     """uri of the file; its path ends in .jsonl, .json, .csv or .parquet."""
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+    sha256: Sha256
     """sha256 of the file, in hexadecimal: what is fetched must have it."""
 
 

@@ -134,6 +134,9 @@ class DeletionPolicy(StrEnum):
     RETAIN = "Retain"
 
 
+Tag = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
 class HubOutput(Model):
     """The repository of the Hugging Face Hub that the adapter is published to."""
 
@@ -143,7 +146,7 @@ class HubOutput(Model):
     """private says whether a repository that is created is private."""
     token_secret_ref: KeyRef | None = None
     """tokenSecretRef is the Secret's key with a Hub token that may write to the repo."""
-    tag: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    tag: Tag | None = None
     """tag of the published commit; absent: `lora-` and the first 12 digits of the adapter's digest."""
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
     """deletionPolicy Retain leaves the repository alone when this object is deleted."""

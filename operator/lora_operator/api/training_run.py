@@ -12,6 +12,7 @@ from lora_operator.api.schema import Decimal, Model, Name, Quantity, rules
 SignedDecimal = Annotated[
     str, Field(min_length=1, max_length=32, pattern=r"^-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]{1,3})?$")
 ]
+MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^eval_[a-z0-9_/]+$")]
 
 
 class EmptyDir(Model):
@@ -125,7 +126,7 @@ class Evaluation(Model):
     """schedule says when: at the End, or after each Epoch too."""
     keep: Keep = Keep.LAST
     """keep Best makes the adapter of the epoch with the best metric instead of the last."""
-    metric: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^eval_[a-z0-9_/]+$")] = "eval_loss"
+    metric: MetricName = "eval_loss"
     """metric that decides, as trl names it: eval_loss, eval_mean_token_accuracy."""
     better: Better = Better.LOWER
     """better says which way the metric gets better."""

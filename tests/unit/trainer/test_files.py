@@ -61,6 +61,7 @@ def test_an_empty_file_has_no_rows(name: str, tmp_path: Path) -> None:
         ("x.json", b"[{}, 2]", "row 2 of x.json is not an object"),
         ("x.csv", b"a,b\n1,2\n3\n", "row 2 of x.csv has 1 columns, its header 2"),
         ("x.csv", b'a\n"b', "line 2 of x.csv: unexpected end of data"),
+        ("x.csv", b"text,label,text\na,1,b\n", "the header of x.csv has the column 'text' twice"),
         ("x.csv", b"\xff\xfe", "x.csv is not UTF-8 text"),
     ],
 )

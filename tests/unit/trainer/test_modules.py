@@ -81,6 +81,20 @@ def test_an_adapter_of_another_base_is_no_start(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"^lora.initFrom: .*ShapeMismatch") as refused:
         servable.check_start(wanted, start, BASE)
     assert refused.value.reason is Reason.NOT_SERVABLE
+    assert "To fix: go on from an adapter of this base, or name in baseModel the base that it was" in str(refused.value)
+    assert "serve it" not in str(refused.value)
+
+
+def test_an_adapter_of_too_high_a_rank_is_no_start(tmp_path: Path) -> None:
+    start = adapters.make_adapter().write(tmp_path)
+    raw = {
+        "baseModel": {"name": "acme/tiny"},
+        "dataset": {"source": {"path": "x"}, "format": "Text"},
+        "lora": {"initFrom": {"path": str(tmp_path)}},
+        "engine": {"maxLoraRank": 1},
+    }
+    with pytest.raises(Refusal, match=r"RankTooHigh .*To fix: go on from an adapter of a lower rank, begin anew"):
+        servable.check_config(spec.parse(json.dumps(raw)), start)
 
 
 @pytest.mark.parametrize(

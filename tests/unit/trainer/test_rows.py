@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import pytest
 
 from lora_operator.api.dataset import DatasetFormat
@@ -18,6 +20,9 @@ from support.trainer_results import DATASET_FAULTS, DatasetFault
 M, P, T = DatasetFormat.MESSAGES, DatasetFormat.PROMPT_COMPLETION, DatasetFormat.TEXT
 USER = {"role": "user", "content": "hi"}
 ASSISTANT = {"role": "assistant", "content": "hello"}
+CHAT = TrainSpec.model_validate(
+    {"baseModel": {"name": "acme/tiny"}, "dataset": {"source": {"path": "chat.jsonl"}, "format": "Messages"}}
+)
 CALL = {"role": "assistant", "content": None, "tool_calls": [{"type": "function"}]}
 
 
@@ -56,6 +61,8 @@ def test_a_row_of_its_format_is_taken(data_format: DatasetFormat, row: Mapping[s
         (P, {"prompt": [USER], "completion": "b"}, "column 'completion' is a string, not a list of messages"),
         (T, {"text": None}, "no column 'text', its columns are none"),
         (T, {"text": ["a"]}, "column 'text' is a list, not a string"),
+        (T, {"text": "a \ud83d"}, "column 'text' has half a character (a lone surrogate, such as "),
+        (M, {"messages": [USER, ASSISTANT | {"content": "\udc00"}]}, "column 'messages' has half a character"),
     ],
 )
 def test_the_first_row_that_is_not_of_the_format_is_named(
@@ -77,8 +84,64 @@ def test_a_column_that_the_whole_data_set_lacks_is_told_before_any_row() -> None
         rows.check_columns(["prompt", "label"], data_format=P)
 
 
+def test_half_a_character_in_a_column_that_nobody_reads_does_no_harm() -> None:
+    assert rows.check([{"text": "whole: \U0001f600", "label": "\ud83d"}], data_format=T) == 1
+
+
 def test_a_conversation_is_prompt_and_completion_in_order() -> None:
-    assert rows.conversation({"prompt": [USER], "completion": [ASSISTANT]}) == [USER, ASSISTANT]
+    assert rows.conversations({"prompt": [USER], "completion": [ASSISTANT]}) == [[USER, ASSISTANT]]
+
+
+def test_a_prompt_with_two_answers_is_two_conversations() -> None:
+    row = {"prompt": [USER], "chosen": [ASSISTANT], "rejected": [CALL]}
+    assert rows.conversations(row) == [[USER, ASSISTANT], [USER, CALL]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """Says messages as a tokenizer with this chat template does."""
+
+    chat_template: str
+
+    def apply_chat_template(self, messages: list[object], *, tools: object, tokenize: bool) -> str:
+        assert (tools, tokenize) == (None, False)
+        environment = jinja2.Environment()  # noqa: S701 - a chat, and no HTML
+        return environment.from_string(self.chat_template).render(messages=messages)
+
+
+def speaker(said: str) -> Speaker:
+    return Speaker(chat_template="{% for m in messages %}" + said + "{% endfor %}")
+
+
+def chat_of(*messages: object) -> data.Data:
+    return data.Data(dataset=[{"messages": list(messages)}], revision="1", rows=1, name="chat", on_hub=False)
+
+
+WITHOUT = {"role": "assistant", "tool_calls": CALL["tool_calls"]}
+
+
+@pytest.mark.parametrize("call", [CALL, WITHOUT], ids=["null", "left out"])
+def test_a_call_without_content_is_taken_where_the_template_takes_it(call: Mapping[str, object]) -> None:
+    taking = speaker("{% if m.content %}{{ m.content }}{% else %}{{ m.tool_calls }}{% endif %}")
+    data.check_template(chat_of(USER, call, ASSISTANT | {"content": "None."}), taking, spec=CHAT)
+
+
+@pytest.mark.parametrize(
+    ("call", "said", "fault"),
+    [
+        (CALL, "{{ m.content }}", "says None where a message has no content"),
+        (CALL, "{{ m.content + '!' }}", "refuses it: unsupported operand type"),
+        (WITHOUT, "{{ m.content + '!' }}", "refuses it: 'dict object' has no attribute 'content'"),
+    ],
+)
+def test_a_call_without_content_is_refused_where_the_template_has_no_words_for_it(
+    call: Mapping[str, object], said: str, fault: str
+) -> None:
+    with pytest.raises(Refusal) as refused:
+        data.check_template(chat_of(USER, call, ASSISTANT), speaker(said), spec=CHAT)
+    assert refused.value.reason is Reason.DATASET_INVALID
+    assert str(refused.value).startswith(f"data set row 1: the chat template of acme/tiny {fault}")
+    assert str(refused.value).endswith('; give messages without content the content ""')
 
 
 def test_tools_may_be_json_in_a_string_as_trl_has_it() -> None:

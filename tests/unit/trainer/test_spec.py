@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lora_operator.api import wording
 from lora_operator.protocol.training import Reason
 from lora_trainer import spec, spec_rules
 from lora_trainer.result import Refusal
+from lora_trainer.spec import TrainSpec
 from support import samples
 from support.run_rules import RUN_RULES
 from support.training_rules import TRAINING_RULES
@@ -86,6 +89,11 @@ def test_the_engine_that_the_operator_writes_beside_engine_ref_is_read() -> None
         ("dataset.format", "Template", "dataset.template: format: Template needs it"),
         ("dataset.template", {"text": "{q}"}, "dataset.template: template belongs to format: Template"),
         ("lora", {"initLoraWeights": "Orthogonal", "rankPattern": {"q": 3}}, "lora.rankPattern.q: initLoraWeights: Or"),
+        ("lora.targetModules", ".*q_proj", "lora.targetModules: give a list, such as [a, b]"),
+        ("lora.targetModules", [], "lora.targetModules: is empty; fill it in or leave it out"),
+        ("output.hub.repo", "", "output.hub.repo: is empty; fill it in or leave it out"),
+        ("output.hub.repo", "a b", "output.hub.repo: must be NAME or OWNER/NAME on the Hub: letters, digits and _"),
+        ("training.learningRate", ".5", 'such as "0.1" or "2e-4"'),
         ("engine.maxLoraRank", 0, "engine.maxLoraRank: Input should be greater than or equal to 1"),
     ],
 )
@@ -94,6 +102,23 @@ def test_a_wrong_field_is_refused_by_its_name(path: str, value: object, sentence
         spec.parse(changed(path, value))
     assert refused.value.reason is Reason.CONFIG_INVALID
     assert sentence in str(refused.value)
+
+
+def test_a_regular_expression_for_a_module_is_told_once_and_by_what_to_write_instead() -> None:
+    with pytest.raises(Refusal) as refused:
+        spec.parse(changed("lora.targetModules", [".*q_proj"]))
+    assert str(refused.value) == (
+        "lora.targetModules.0: must be a module, by the end of its name, such as q_proj: letters, digits and any of "
+        "_ . -, and no regular expression"
+    )
+
+
+def test_every_pattern_of_a_spec_has_words() -> None:
+    schema = json.dumps(TrainSpec.model_json_schema())
+    patterns = {json.loads(f'"{found}"') for found in re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', schema)}
+    assert len(patterns) > 10
+    assert [pattern for pattern in sorted(patterns) if wording.allowed(pattern) is None] == []
+    assert wording.allowed("^x$") is None
 
 
 @pytest.mark.parametrize("text", ["lora: {r: 8, r: 16}", '{"lora": {"r": 8}, "lora": {"r": 16}}', "a: &a {r: 8, r: 8}"])
@@ -184,6 +209,11 @@ def test_the_dtype_is_always_explicit(dtype: str, accelerator: bool, torch_name:
     assert spec.dtype_of(spec.parse(changed("baseModel.dtype", dtype)), accelerator=accelerator) == torch_name
 
 
+def test_an_engine_that_the_operator_has_read_is_no_cause_for_a_warning() -> None:
+    raw = json.loads(changed("engineRef", {"name": "vllm-llama"})) | {"engine": {"type": "VLLM"}}
+    assert list(spec_rules.warnings(spec.parse(json.dumps(raw)))) == []
+
+
 def test_an_identity_never_prints_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORA_OUTPUT_TOKEN", "hf_secret")
     identity = spec.identity_from_env()
@@ -209,6 +239,7 @@ def test_a_gate_against_what_is_published_needs_a_place_where_it_is() -> None:
         ("evaluation", {"metric": "eval_mean_token_accuracy", "better": "Higher", "gate": {"threshold": "0.5"}}, []),
         ("evaluation", {"metric": "eval_mean_token_accuracy"}, []),
         ("evaluation", {"gate": {"threshold": "0.5"}}, []),
+        ("engineRef", {"name": "vllm-llama"}, ["engineRef"]),
     ],
 )
 def test_what_is_likely_not_meant_is_a_warning(path: str, value: dict[str, Any], fields: list[str]) -> None:
