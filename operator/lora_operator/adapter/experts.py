@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 
 from .base import Base
 from .config import LoraConfig
-from .families import FAMILIES, Family
+from .families import FAMILIES
+from .family import Family
 from .findings import Code, Findings
 from .names import CONFIG
 from .patterns import Patterns

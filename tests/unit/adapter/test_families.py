@@ -108,9 +108,12 @@ def test_qwens_layers_without_experts_are_told_apart() -> None:
 def test_an_architecture_that_is_not_known_is_judged_by_its_headers() -> None:
     shapes = {"model.layers.0.mixer.in_proj": (128, 64), "model.layers.1.mixer.in_proj": (128, 64)}
     tensors = {f"{name}.weight": Tensor("BF16", shape, 0, 0) for name, shape in shapes.items()}
+    tensors["model.layers.0.mixer.some_norm.weight"] = Tensor("BF16", (64,), 0, 0)
     judged = adapter.base_from_headers([Header(10, tensors)], {"model_type": "mamba9"})
     assert judged is not None
     assert judged.layers == 2
+    assert judge(shapes, judged, target_modules=["in_proj", "some_norm"]).reason == Code.MALFORMED_CONFIG
+    assert judge(shapes, judged, target_modules=["in_proj", "mixer"]).reason == Code.MALFORMED_CONFIG
     good = judge(shapes, judged)
     assert good.servable
     assert [(finding.code, finding.field) for finding in good.findings] == [(Code.NOT_CHECKED, "model_type")]
