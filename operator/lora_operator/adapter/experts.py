@@ -5,7 +5,7 @@ LoRA of theirs, with rules of its own, or finds nothing to put them on. Read fro
 (0.21); an end-to-end test holds them to PEFT.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from .base import Base
@@ -139,15 +139,12 @@ def _check_scaling(config: LoraConfig, has_experts: bool, findings: Findings) ->
 
 def _check_complete(family: Family, experts: Collection[str], base: Base, findings: Findings) -> None:
     """Report a layer of which only some experts have a LoRA: PEFT makes one of all of theirs."""
-    found: dict[tuple[str, str], int] = defaultdict(int)
-    for name in experts:
-        found[name.partition(_EXPERTS)[0], name.rpartition(".")[2]] += 1
+    found, whole = Counter(map(_place, experts)), Counter(map(_place, filter(is_expert, base.modules)))
     joined = [name for name in family.projections if name != family.down]
     for block in sorted({block for block, _ in found}):
-        number = sum(name.startswith(f"{block}{_EXPERTS}") for name in base.modules) // len(family.projections)
+        number = whole[block, family.down]
         counts = {name: found[block, name] for name in family.projections}
-        whole = all(count in (0, number) for count in counts.values())
-        if not whole or len({counts[name] for name in joined}) > 1:
+        if not set(counts.values()) <= {0, number} or len({counts[name] for name in joined}) > 1:
             findings.error(
                 Code.UNPAIRED_TENSOR,
                 block,
@@ -155,6 +152,11 @@ def _check_complete(family: Family, experts: Collection[str], base: Base, findin
                 expected=f"LoRAs on all {number} experts of a layer, and on {' and '.join(joined)} together, or none",
                 fix="save the adapter again",
             )
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Return the layer's block that an expert's part is in, and the part."""
+    return name.partition(_EXPERTS)[0], name.rpartition(".")[2]
 
 
 def _report_left_out(name: str, expected: str, findings: Findings) -> None:
