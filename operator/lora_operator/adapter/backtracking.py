@@ -14,7 +14,7 @@ _TEXT_LIMIT = 2048
 _LOOPS_LIMIT = 3
 _GROUPS_LIMIT = 40
 # Ways through all names; a second's worth for a regex that is made to be slow, a hundredth of that for others.
-_WAYS_LIMIT = 20_000_000
+_WAYS_LIMIT = 50_000_000
 # What is escaped or in a set means no choice; the rest of what may.
 _SIGNS = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|\(\??|[)|?]", re.DOTALL)
 
@@ -32,6 +32,7 @@ class Backtracking:
             raise UnknownRegexError(f"more than {_LOOPS_LIMIT} loops beside what only Python's re understands")
         self._choices = _choices(text)
         self._left = _WAYS_LIMIT
+        self._known: dict[str, bool] = {}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -45,10 +46,12 @@ class Backtracking:
 
     def fullmatch(self, name: str) -> bool:
         """Tell what `re.fullmatch` tells of *name*; raises EndlessRegexError beyond the bound."""
-        self._left -= (len(name) + 1) ** self._loops * self._choices
-        if self._left < 0:
-            raise EndlessRegexError("more ways through it than can be tried")
-        return self._compiled.fullmatch(name) is not None
+        if name not in self._known:
+            self._left -= (len(name) + 1) ** self._loops * self._choices
+            if self._left < 0:
+                raise EndlessRegexError("more ways through it than can be tried")
+            self._known[name] = self._compiled.fullmatch(name) is not None
+        return self._known[name]
 
 
 def _choices(text: str) -> int:
