@@ -59,19 +59,17 @@ def check_experts(
 
 
 def check_planned_experts(config: LoraConfig, patterns: Patterns, base: Base, findings: Findings) -> None:
-    """Before training: report experts and routers whose LoRAs PEFT will save as vLLM does not take them."""
+    """Before training: report experts and routers as targets, whose LoRAs PEFT will save as vLLM does not take them."""
     family = FAMILIES.get(base.family or "")
     if family is None or not family.projections:
         return
     meant = _meant(family, config, patterns, base)
-    # By their names in transformers 5: Mixtral's router has another one in checkpoints, and so in vLLM.
-    unserved = [name for name in meant if name != family.router_name or not family.router.startswith("mlp.")]
-    if unserved:
+    if meant:
         findings.error(
             Code.UNSUPPORTED_VARIANT,
             "target_modules",
-            found=f"experts or their routers ({', '.join(sorted(unserved))})",
-            expected="none of them: since transformers 5 PEFT saves their LoRAs in one, which vLLM refuses or drops",
+            found=f"experts or their routers ({', '.join(sorted(meant))})",
+            expected="none of them: since transformers 5 PEFT saves LoRAs on their parameters (target_parameters)",
             fix="name the modules of the attention, e.g. q_proj",
         )
     _check_config(family, meant, config, findings)

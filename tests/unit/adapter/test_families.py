@@ -248,8 +248,8 @@ def test_experts_are_refused_before_training_for_they_are_saved_in_one() -> None
         assert [(finding.code, finding.field) for finding in verdict.errors] == [
             (Code.UNSUPPORTED_VARIANT, "target_modules")
         ]
-    assert planned(base("qwen3_moe"), ["q_proj", "gate"], lora_dropout=0.0).servable
-    assert not planned(base("mixtral"), ["q_proj", "gate"]).servable
+        assert planned(base(name), ["q_proj", "gate"]).reason == Code.UNSUPPORTED_VARIANT
+        assert planned(base(name), ["q_proj", "o_proj"], lora_dropout=0.1).servable
 
 
 def test_what_sees_gets_no_lora_before_training_and_after() -> None:
