@@ -46,7 +46,7 @@ def check_experts(
         if family.router_name not in meant:
             _report_left_out(name, f"{family.router_name} among the targets", findings)
     if experts or routers:
-        _check_scaling(config, bool(experts), findings)
+        _check_scaling(config, findings, has_experts=bool(experts))
     _check_complete(family, experts, base, findings)
     if experts or routers:
         findings.warning(
@@ -118,7 +118,7 @@ def _check_config(family: Family, meant: Collection[str], config: LoraConfig, fi
         )
 
 
-def _check_scaling(config: LoraConfig, has_experts: bool, findings: Findings) -> None:  # noqa: FBT001 - private
+def _check_scaling(config: LoraConfig, findings: Findings, *, has_experts: bool) -> None:
     """Report what PEFT looks up by other names than vLLM, and a scaling that the joined rank changes."""
     for name, given in (
         ("rank_pattern", bool(config.rank_pattern)),
