@@ -29,6 +29,12 @@ _ADDED: dict[str, dict[str, object]] = {
              "peft_version": "0.18.0"},
 }  # fmt: skip
 _BY_VERSION = dict(zip(_ADDED, accumulate(_ADDED.values(), or_), strict=True))
+_PARTS = "self_attn|attention|attn|mixer|mlp|feed_forward|ffn|dense|mixer"
+_NAMES = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+_UNSLOTH = (
+    rf"(?:.*?(?:vision|image|visual|patch|language|text).*?(?:{_PARTS}).*?\.(?:{_NAMES}))"
+    rf"|(?:\bmodel\.layers\.[\d]{{1,}}(?!.*\.experts\.\d)\..*?(?:{_PARTS}).*?\.(?:(?:{_NAMES})))"
+)
 _CHECKPOINT = (
     "optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "trainer_state.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", ".gitattributes",
@@ -65,6 +71,8 @@ OF_OLD_GOOD: tuple[Case, ...] = (
         **_BY_VERSION["0.18"], "base_model_name_or_path": "unsloth/llama-3-8b-bnb-4bit", "task_type": None,
         "auto_mapping": {"base_model_class": "LlamaForCausalLM", "unsloth_fixed": True},
     })),
+    good("as Unsloth writes its targets today", lambda: _of({**_BY_VERSION["0.18"], "target_modules": _UNSLOTH}),
+         Code.NOT_CHECKED),
     good("as torchtune writes it", lambda: make_adapter().with_file(CONFIG, json.dumps({
         "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"], "peft_type": "LORA"}).encode())),
     good("a checkpoint with all its files", lambda: _beside(*_CHECKPOINT)),
