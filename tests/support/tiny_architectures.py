@@ -54,7 +54,7 @@ ARCHITECTURES: dict[str, dict[str, object]] = {
     },
     "granite": SIZES,
     **dict.fromkeys(("smollm3", "olmo", "olmo2", "olmo3", "cohere", "cohere2", "exaone4", "seed_oss"), SIZES),
-    **dict.fromkeys(("ernie4_5", "ministral3", "nemotron", "arcee", "apertus", "glm"), SIZES),
+    **dict.fromkeys(("ernie4_5", "ministral3", "nemotron", "arcee", "apertus", "glm", "glm4"), SIZES),
     "helium": SIZES | {"head_dim": 16},
     "phi": SIZES,
     "phi3": SIZES,

@@ -26,7 +26,7 @@ class Base:
     modules: Mapping[str, tuple[int, int]]
     # Its other modules, as far as they are known: PEFT refuses a config that means one of them.
     others: frozenset[str] = frozenset()
-    # Those on which PEFT puts a LoRA where the config means them, and vLLM takes none: of what sees.
+    # Those on which PEFT puts a LoRA where the config means them, and vLLM takes none: what sees, and the like.
     unserved: frozenset[str] = frozenset()
     embedding: str = "model.embed_tokens"
     head: str = "lm_head"
@@ -115,7 +115,7 @@ def _base(layers: int, modules: Mapping[str, tuple[int, int]], family: Family, c
         layers=layers,
         modules=modules,
         others=family.others(config, layers),
-        unserved=family.tower(config).carrying,
+        unserved=family.unserved_modules(config, layers),
         formerly=family.formerly,
         embedding=family.embedding,
         head=family.head,

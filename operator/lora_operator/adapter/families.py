@@ -154,6 +154,12 @@ FAMILIES: Mapping[str, Family] = {
         layout=_ATTENTION | _UNGATED, takes=_BOTH, defaults=_sizes(4096, 14336, 32, 32, 131072),
         plain=("mlp.act_fn", "attention_layernorm", "feedforward_layernorm", *_NORMS_OF_HEADS),
     ),
+    "glm4": Family(
+        # vLLM's class looks for gate and up, which the checkpoint has in one.
+        layout=_ATTENTION | {"mlp.down_proj": ("hidden", "inner")}, unserved=("mlp.gate_up_proj",),
+        plain=("mlp.activation_fn", *NORMS, "post_self_attn_layernorm", "post_mlp_layernorm"),
+        defaults=_sizes(4096, 13696, 40, 32, 151552, key_heads=2, head_dim=128),
+    ),
     "glm": Family(
         layout=_ATTENTION | {"mlp.gate_up_proj": _FUSED["mlp.gate_up_proj"], "mlp.down_proj": _FUSED["mlp.down_proj"]},
         takes=_EMBEDDING, plain=("mlp.activation_fn", *NORMS),

@@ -53,6 +53,8 @@ class Family:
     # Modules that are no layers of weights, on which PEFT puts no LoRA: those of a layer, and those around the layers.
     plain: tuple[str, ...] = PLAIN
     around: tuple[str, ...] = ("norm", "rotary_emb")
+    # Modules of a layer on which PEFT puts a LoRA and vLLM takes none.
+    unserved: tuple[str, ...] = ()
     # GPT-2's Conv1D keeps its weights as (in, out).
     transposed: bool = False
     # Of a model that also sees: where its config has the sizes, and how its modules' names begin in its checkpoint, as
@@ -87,6 +89,11 @@ class Family:
             leaves |= {f"{self.prefix}.{layer}.{name}" for name in names if name in self.layout}
             plain |= {f"{self.prefix}.{layer}.{name}" for name in names if name in self.plain}
         return frozenset(plain | blocks_of(leaves)) | self.tower(config).others
+
+    def unserved_modules(self, config: Mapping[str, object], layers: int) -> frozenset[str]:
+        """Return the modules on which PEFT puts a LoRA where the config means them, and vLLM takes none."""
+        parts = {f"{self.prefix}.{layer}.{name}" for layer in range(layers) for name in self.unserved}
+        return self.tower(config).carrying | parts
 
     @property
     def projections(self) -> tuple[str, ...]:

@@ -83,8 +83,8 @@ def check_plan(config: LoraConfig, patterns: Patterns, base: Base, findings: Fin
             Code.UNKNOWN_MODULE,
             "target_modules",
             found=f"{len(unserved)} modules on which vLLM takes no LoRA as well, e.g. {unserved[0]}",
-            expected="modules of the decoder",
-            fix=f"add exclude_modules, e.g. .*{unserved[0].split('.')[1]}.*",
+            expected="none of them",
+            fix="leave them out of target_modules, or add exclude_modules, e.g. .*vision_tower.*",
         )
     return frozenset(name for name, targeted in planned.items() if targeted)
 
