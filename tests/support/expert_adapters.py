@@ -38,6 +38,7 @@ def _of(first: str, down: str, second: str, model: str) -> list[Case]:
         (everything, r".*experts\.[01]\..*|.*q_proj", {}),
         (everything, rf".*experts.*\.{first}", {}),
         (everything, _EXPERTS, {"use_rslora": True}),
+        (["gate"], rf".*{_MLP}\.gate", {"use_rslora": True}),
         (everything, _EXPERTS, {"alpha_pattern": {first: 64}}),
         (everything, _EXPERTS, {"lora_dropout": 0.05}),
         (everything, r".*q_proj", {"lora_dropout": 0.05}),

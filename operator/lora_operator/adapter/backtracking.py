@@ -11,12 +11,14 @@ import warnings
 from .regex_syntax import BrokenRegexError, EndlessRegexError, UnknownRegexError
 
 _TEXT_LIMIT = 2048
-_LOOPS_LIMIT = 3
+# As many ways as PEFT is sure to end with, for one name of a base.
+_LOOPS_LIMIT = 8
+_CHOICES_LIMIT = 2**20
 _GROUPS_LIMIT = 40
 # Ways through all names; a second's worth for a regex that is made to be slow, a hundredth of that for others.
-_WAYS_LIMIT = 20_000_000
+_WAYS_LIMIT = 50_000_000
 # What is escaped or in a set means no choice; the rest of what may.
-_SIGNS = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|\(\??|[)|?]", re.DOTALL)
+_SIGNS = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|[*+}]\?|\(\??|[)|?]", re.DOTALL)
 
 
 class Backtracking:
@@ -24,14 +26,14 @@ class Backtracking:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._loops, self._choices = sum(map(text.count, "*+{")), _choices(text)
         # A group that is repeated could hold another loop.
         if len(text) > _TEXT_LIMIT or text.count("(") > _GROUPS_LIMIT or re.search(r"\)[*+{]", text):
-            raise UnknownRegexError("a loop over a group beside what only Python's re understands")
-        self._loops = sum(map(text.count, "*+{"))
-        if self._loops > _LOOPS_LIMIT:
-            raise UnknownRegexError(f"more than {_LOOPS_LIMIT} loops beside what only Python's re understands")
-        self._choices = _choices(text)
+            raise EndlessRegexError("a loop over a group beside what only Python's re understands")
+        if self._loops > _LOOPS_LIMIT or self._choices > _CHOICES_LIMIT:
+            raise EndlessRegexError("many ways through it, beside what only Python's re understands")
         self._left = _WAYS_LIMIT
+        self._known: dict[str, bool] = {}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -44,11 +46,13 @@ class Backtracking:
         return self._text
 
     def fullmatch(self, name: str) -> bool:
-        """Tell what `re.fullmatch` tells of *name*; raises EndlessRegexError beyond the bound."""
-        self._left -= (len(name) + 1) ** self._loops * self._choices
-        if self._left < 0:
-            raise EndlessRegexError("more ways through it than can be tried")
-        return self._compiled.fullmatch(name) is not None
+        """Tell what `re.fullmatch` tells of *name*; raises UnknownRegexError beyond the bound."""
+        if name not in self._known:
+            self._left -= (len(name) + 1) ** self._loops * self._choices
+            if self._left < 0:
+                raise UnknownRegexError("more ways through it than can be tried here")
+            self._known[name] = self._compiled.fullmatch(name) is not None
+        return self._known[name]
 
 
 def _choices(text: str) -> int:

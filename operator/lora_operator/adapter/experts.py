@@ -5,12 +5,13 @@ LoRA of theirs, with rules of its own, or finds nothing to put them on. Read fro
 (0.21); an end-to-end test holds them to PEFT.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from .base import Base
 from .config import LoraConfig
-from .families import FAMILIES, Family
+from .families import FAMILIES
+from .family import Family
 from .findings import Code, Findings
 from .names import CONFIG
 from .patterns import Patterns
@@ -45,7 +46,7 @@ def check_experts(
         if family.router_name not in meant:
             _report_left_out(name, f"{family.router_name} among the targets", findings)
     if experts or routers:
-        _check_scaling(config, bool(experts), findings)
+        _check_scaling(config, findings, has_experts=bool(experts))
     _check_complete(family, experts, base, findings)
     if experts or routers:
         findings.warning(
@@ -58,19 +59,17 @@ def check_experts(
 
 
 def check_planned_experts(config: LoraConfig, patterns: Patterns, base: Base, findings: Findings) -> None:
-    """Before training: report experts and routers whose LoRAs PEFT will save as vLLM does not take them."""
+    """Before training: report experts and routers as targets, whose LoRAs PEFT will save as vLLM does not take them."""
     family = FAMILIES.get(base.family or "")
     if family is None or not family.projections:
         return
     meant = _meant(family, config, patterns, base)
-    # By their names in transformers 5: Mixtral's router has another one in checkpoints, and so in vLLM.
-    unserved = [name for name in meant if name != family.router_name or not family.router.startswith("mlp.")]
-    if unserved:
+    if meant:
         findings.error(
             Code.UNSUPPORTED_VARIANT,
             "target_modules",
-            found=f"experts or their routers ({', '.join(sorted(unserved))})",
-            expected="none of them: since transformers 5 PEFT saves their LoRAs in one, which vLLM refuses or drops",
+            found=f"experts or their routers ({', '.join(sorted(meant))})",
+            expected="none of them: since transformers 5 PEFT saves LoRAs on their parameters (target_parameters)",
             fix="name the modules of the attention, e.g. q_proj",
         )
     _check_config(family, meant, config, findings)
@@ -119,7 +118,7 @@ def _check_config(family: Family, meant: Collection[str], config: LoraConfig, fi
         )
 
 
-def _check_scaling(config: LoraConfig, has_experts: bool, findings: Findings) -> None:  # noqa: FBT001 - private
+def _check_scaling(config: LoraConfig, findings: Findings, *, has_experts: bool) -> None:
     """Report what PEFT looks up by other names than vLLM, and a scaling that the joined rank changes."""
     for name, given in (
         ("rank_pattern", bool(config.rank_pattern)),
@@ -138,15 +137,12 @@ def _check_scaling(config: LoraConfig, has_experts: bool, findings: Findings) ->
 
 def _check_complete(family: Family, experts: Collection[str], base: Base, findings: Findings) -> None:
     """Report a layer of which only some experts have a LoRA: PEFT makes one of all of theirs."""
-    found: dict[tuple[str, str], int] = defaultdict(int)
-    for name in experts:
-        found[name.partition(_EXPERTS)[0], name.rpartition(".")[2]] += 1
+    found, whole = Counter(map(_place, experts)), Counter(map(_place, filter(is_expert, base.modules)))
     joined = [name for name in family.projections if name != family.down]
     for block in sorted({block for block, _ in found}):
-        number = sum(name.startswith(f"{block}{_EXPERTS}") for name in base.modules) // len(family.projections)
+        number = whole[block, family.down]
         counts = {name: found[block, name] for name in family.projections}
-        whole = all(count in (0, number) for count in counts.values())
-        if not whole or len({counts[name] for name in joined}) > 1:
+        if not set(counts.values()) <= {0, number} or len({counts[name] for name in joined}) > 1:
             findings.error(
                 Code.UNPAIRED_TENSOR,
                 block,
@@ -154,6 +150,11 @@ def _check_complete(family: Family, experts: Collection[str], base: Base, findin
                 expected=f"LoRAs on all {number} experts of a layer, and on {' and '.join(joined)} together, or none",
                 fix="save the adapter again",
             )
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Return the layer's block that an expert's part is in, and the part."""
+    return name.partition(_EXPERTS)[0], name.rpartition(".")[2]
 
 
 def _report_left_out(name: str, expected: str, findings: Findings) -> None:

@@ -213,6 +213,14 @@ class Patterns:
         for name, text, error in [*keys, *self.targets.refused]:
             if isinstance(error, BrokenRegexError):
                 _report_broken(name, text, error, findings)
+            elif isinstance(error, UnknownRegexError) and not name.endswith("_pattern"):
+                findings.warning(
+                    Code.NOT_CHECKED,
+                    name,
+                    found=f"a regex that is not run here ({error}): {text}",
+                    expected="names, or a regex of fewer loops and branches",
+                    fix="make sure that it names exactly the modules in the file, or write a list of their names",
+                )
             else:
                 findings.error(
                     Code.PATTERN_NOT_SUPPORTED,

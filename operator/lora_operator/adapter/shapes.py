@@ -83,8 +83,8 @@ def check_plan(config: LoraConfig, patterns: Patterns, base: Base, findings: Fin
             Code.UNKNOWN_MODULE,
             "target_modules",
             found=f"{len(unserved)} modules on which vLLM takes no LoRA as well, e.g. {unserved[0]}",
-            expected="modules of the decoder",
-            fix=f"add exclude_modules, e.g. .*{unserved[0].split('.')[1]}.*",
+            expected="none of them",
+            fix="leave them out of target_modules, or add exclude_modules, e.g. .*vision_tower.*",
         )
     return frozenset(name for name, targeted in planned.items() if targeted)
 
@@ -186,10 +186,10 @@ def _report_names(modules: Mapping[str, Module], findings: Findings) -> None:
 def _report_module(name: str, base: Base, findings: Findings) -> None:
     layer = layer_of(name)
     beyond = layer is not None and layer >= base.layers
-    findings.error(
-        Code.LAYER_OUT_OF_RANGE if beyond else Code.UNKNOWN_MODULE,
-        name,
-        found="in the adapter",
-        expected=f"a module of the base, which has {base.layers} layers",
-        fix="serve it on the base it was trained on (vLLM drops such tensors without a word, or refuses them)",
-    )
+    if is_expert(name) and not any(map(is_expert, base.modules)):
+        expected, fix = "none on experts, where PEFT leaves it out", "train without experts, or merge it into the base"
+    else:
+        expected = f"a module of the base, which has {base.layers} layers"
+        fix = "serve it on the base it was trained on (vLLM drops such tensors without a word, or refuses them)"
+    code = Code.LAYER_OUT_OF_RANGE if beyond else Code.UNKNOWN_MODULE
+    findings.error(code, name, found="in the adapter", expected=expected, fix=fix)

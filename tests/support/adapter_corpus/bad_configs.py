@@ -48,6 +48,12 @@ _FIELDS = (
             ("layers_pattern", {"layers": 1}, {"layers_to_transform": [0, 1]}),
         )
     ),
+    bad(
+        "a number among the targets",
+        Code.MALFORMED_CONFIG,
+        with_config(target_modules=["q_proj", "v_proj", 7]),
+        why=_NO_LIST,
+    ),
     bad("layers_pattern false", Code.MALFORMED_CONFIG, with_config(layers_pattern=False), why=_NO_LIST),
     bad(
         "layers_pattern a regex",

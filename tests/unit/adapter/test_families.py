@@ -108,9 +108,12 @@ def test_qwens_layers_without_experts_are_told_apart() -> None:
 def test_an_architecture_that_is_not_known_is_judged_by_its_headers() -> None:
     shapes = {"model.layers.0.mixer.in_proj": (128, 64), "model.layers.1.mixer.in_proj": (128, 64)}
     tensors = {f"{name}.weight": Tensor("BF16", shape, 0, 0) for name, shape in shapes.items()}
+    tensors["model.layers.0.mixer.some_norm.weight"] = Tensor("BF16", (64,), 0, 0)
     judged = adapter.base_from_headers([Header(10, tensors)], {"model_type": "mamba9"})
     assert judged is not None
     assert judged.layers == 2
+    assert judge(shapes, judged, target_modules=["in_proj", "some_norm"]).reason == Code.MALFORMED_CONFIG
+    assert judge(shapes, judged, target_modules=["in_proj", "mixer"]).reason == Code.MALFORMED_CONFIG
     good = judge(shapes, judged)
     assert good.servable
     assert [(finding.code, finding.field) for finding in good.findings] == [(Code.NOT_CHECKED, "model_type")]
@@ -161,7 +164,8 @@ def test_targets_that_are_no_linear_layers_are_refused_before_training_too(name:
     for target in (*plain, *family.around, block, "0", "layers"):
         findings = planned(judged, [*linear, target], exclude_modules=".*vision.*").errors
         assert [(finding.code, finding.field) for finding in findings] == [(Code.MALFORMED_CONFIG, "target_modules")]
-    assert planned(judged, "all-linear", exclude_modules=".*vision.*").servable is not bool(family.projections)
+    served = planned(judged, "all-linear", exclude_modules=".*(vision|gate_up_proj).*").servable
+    assert served is not bool(family.projections)
 
 
 EXPERTS = {"mixtral": ("w1", "w2", "w3"), "qwen3_moe": ("gate_proj", "down_proj", "up_proj")}
@@ -245,8 +249,8 @@ def test_experts_are_refused_before_training_for_they_are_saved_in_one() -> None
         assert [(finding.code, finding.field) for finding in verdict.errors] == [
             (Code.UNSUPPORTED_VARIANT, "target_modules")
         ]
-    assert planned(base("qwen3_moe"), ["q_proj", "gate"], lora_dropout=0.0).servable
-    assert not planned(base("mixtral"), ["q_proj", "gate"]).servable
+        assert planned(base(name), ["q_proj", "gate"]).reason == Code.UNSUPPORTED_VARIANT
+        assert planned(base(name), ["q_proj", "o_proj"], lora_dropout=0.1).servable
 
 
 def test_what_sees_gets_no_lora_before_training_and_after() -> None:
@@ -263,6 +267,14 @@ def test_what_sees_gets_no_lora_before_training_and_after() -> None:
     assert {finding.code for finding in random.errors} == {Code.MISSING_TENSOR}
     for target in ("encoder", "layer_norm1", "multi_modal_projector", "post_layernorm"):
         assert judge(decoder, judged, target_modules=["q_proj", target]).reason == Code.MALFORMED_CONFIG
+
+
+def test_glm_4_gets_no_lora_on_what_vllm_looks_for_in_two() -> None:
+    judged = base("glm4", head_dim=16)
+    assert judge({"model.layers.0.mlp.gate_up_proj": (192, 64)}, judged).reason == Code.UNKNOWN_MODULE
+    assert judge({"model.layers.0.mlp.down_proj": (64, 96)}, judged, target_modules=["down_proj"]).servable
+    assert planned(judged, ["gate_up_proj", "q_proj"]).reason == Code.UNKNOWN_MODULE
+    assert planned(judged, ["down_proj", "q_proj"]).servable
 
 
 def test_the_names_of_gemma_3_before_transformers_4_52_are_taken_as_well() -> None:

@@ -203,6 +203,6 @@ def test_what_re_may_take_long_for_is_run_on_some_names_only(pattern: str) -> No
 
 
 def test_what_people_write_is_run_on_all_modules_of_the_largest_models() -> None:
-    names = [f"model.layers.{layer}.mlp.experts.{number}.up_proj" for layer in range(126) for number in range(7)]
+    names = [f"model.layers.{layer}.self_attn.part_{number:02}.up_proj" for layer in range(126) for number in range(17)]
     regex = Backtracking(r".*(?<!vision_tower)\.layers\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)")
     assert all(map(regex.fullmatch, names))
