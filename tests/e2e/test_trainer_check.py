@@ -132,11 +132,11 @@ WRONG: Mapping[str, tuple[str, dict[str, Any], ExitCode, str]] = {
         ExitCode.NOT_SERVABLE,
         "lora.initFrom: ",
     ),
-    "more than the positions that are learnt": (
-        "Text",
+    "a row beyond the positions that are learnt": (
+        "PromptCompletion",
         {"baseModel": {"path": "learnt"}},
         ExitCode.CONFIG_INVALID,
-        "training.maxLength: 128 is more than the 64 positions that acme/tiny has learnt",
+        "training.maxLength: 128 is more than the 16 positions that acme/tiny has learnt, and a row has ",
     ),
     "a base with a broken file": (
         "Text",
@@ -147,25 +147,29 @@ WRONG: Mapping[str, tuple[str, dict[str, Any], ExitCode, str]] = {
 }
 
 
-GPT2 = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_positions": 64, "n_embd": 32, "n_head": 2}
+GPT2 = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 32, "n_head": 2}
+WITHIN = "rows within the positions that are learnt"
 
 
 @pytest.fixture(scope="module")
-def wrong(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Return how the check of each wrong spec ended, and of one whose rows are short enough for its base."""
     ground = Ground(folder=tmp_path_factory.mktemp("wrong"))
     adapters.make_adapter(base=dataclasses.replace(adapters.TINY_LLAMA, hidden=32)).write(ground.folder / "other")
-    broken, learnt = (shutil.copytree(cached.ensure(), ground.folder / name) for name in ("broken", "learnt"))
-    (broken / "model.safetensors").write_bytes(b"cut off")
-    (learnt / "model.safetensors").unlink()
-    (learnt / "config.json").write_text(json.dumps(GPT2))
-    return ground.check({name: ground.spec(data_format, **parts) for name, (data_format, parts, _, _) in WRONG.items()})
+    made = {name: shutil.copytree(cached.ensure(), ground.folder / name) for name in ("broken", "learnt", "roomy")}
+    (made["broken"] / "model.safetensors").write_bytes(b"cut off")
+    for name, positions in (("learnt", 16), ("roomy", 64)):
+        (made[name] / "model.safetensors").unlink()
+        (made[name] / "config.json").write_text(json.dumps({**GPT2, "n_positions": positions}))
+    asked = {name: ground.spec(data_format, **parts) for name, (data_format, parts, _, _) in WRONG.items()}
+    return ground.check({**asked, WITHIN: ground.spec("Text", baseModel={"path": "roomy"})})
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_told_by_its_field(name: str, wrong: dict[str, Run]) -> None:
+def test_what_is_wrong_is_told_by_its_field(name: str, checked: dict[str, Run]) -> None:
     _, _, exit_code, words = WRONG[name]
-    assert wrong[name].exit_code == exit_code, wrong[name].out + wrong[name].log
-    assert words in wrong[name].result.message
+    assert checked[name].exit_code == exit_code, checked[name].out + checked[name].log
+    assert words in checked[name].result.message
 
 
 def test_one_fault_does_not_hide_the_next(tmp_path: Path) -> None:
@@ -181,6 +185,13 @@ def test_one_fault_does_not_hide_the_next(tmp_path: Path) -> None:
         "training.completionOnlyLoss",
     ]
     assert run.result.reason is Reason.CONFIG_INVALID
+
+
+def test_rows_within_the_positions_learnt_pass_and_room_is_looked_at(checked: dict[str, Run]) -> None:
+    within = checked[WITHIN]
+    assert within.exit_code == ExitCode.OK, within.out + within.log
+    assert "warning      training.maxLength: 128 is more than the 64 positions that acme/tiny has learnt" in within.out
+    assert "ok           --output: about " in within.out
 
 
 def check(spec: dict[str, Any], folder: Path, *more: str, **environ: str) -> tuple[int, str]:

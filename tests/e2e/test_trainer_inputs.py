@@ -5,7 +5,9 @@ The oracles are trl and peft themselves, run by a script without us at the same 
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ def specs(ground: Ground) -> dict[str, dict[str, Any]]:
         **{name: ground.spec(name) for name in ROWS},
         "assistant only": ground.spec("Messages", training={"assistantOnlyLoss": True}),
         "tools": ground.spec("Messages", dataset={"source": {"path": str(tool_rows(ground.folder))}}),
+        "calls alone": ground.spec("Messages", baseModel={"path": str(calling(ground.folder))}, dataset=silent(ground)),
         "rslora": ground.spec(lora={"useRslora": True}),
         "pissa": ground.spec(lora={"initLoraWeights": "Pissa"}),
         "olora": ground.spec(lora={"initLoraWeights": "Olora", "useRslora": True}),
@@ -77,6 +80,25 @@ def tool_rows(folder: Path) -> Path:
     path = folder / "calls.jsonl"
     path.write_text(jsonl([row | {"tools": json.dumps(row["tools"])} for row in CALLS]))
     return path
+
+
+def calling(folder: Path) -> Path:
+    """Return a base whose chat template says a call where a message has no content, as those of most families do."""
+    base = shutil.copytree(cached.ensure(), folder / "calling")
+    said = "{% if m.content %}{{ m.content }}{% else %}{{ m.tool_calls | tojson }}{% endif %}<|end|>"
+    template = "{% for m in messages %}<|{{ m.role }}|>" + said + "{% endfor %}"
+    (base / "chat_template.jinja").write_text(template)
+    return base
+
+
+def silent(ground: Ground) -> dict[str, Any]:
+    """Write the calls with a content of null, or without one, and return where they are."""
+    path, calls = ground.folder / "silent.jsonl", copy.deepcopy(CALLS)
+    for number, row in enumerate(calls):
+        row["messages"][1].pop("content")
+        row["messages"][1] |= {"content": None} if number % 2 else {}
+    path.write_text(jsonl(calls))
+    return {"source": {"path": str(path)}}
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +150,7 @@ def by_peft(ground: Ground, trained: dict[str, Run]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", [*ROWS, "assistant only", "tools", "fp4", "gaussian", "orthogonal"])
+@pytest.mark.parametrize("name", [*ROWS, "assistant only", "tools", "calls alone", "fp4", "gaussian", "orthogonal"])
 def test_what_goes_in_is_trained_and_learnt_from(name: str, trained: dict[str, Run]) -> None:
     run = trained[name]
     assert (run.exit_code, run.result.reason) == (ExitCode.OK, Reason.TRAINED), run.log

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_operator.api.training_run import Retention
 from lora_operator.protocol.training import STATE_PATH, WORK_PATH, Reason, Result
@@ -23,7 +24,8 @@ from lora_trainer.result import Refusal
 from lora_trainer.spec import Identity, TrainSpec, published_to
 
 if TYPE_CHECKING:
-    from lora_operator.adapter import Verdict
+    from lora_operator.adapter import Base, Verdict
+    from lora_trainer.base import BaseModel
     from lora_trainer.data import Data
     from lora_trainer.lineage import Lineage
     from lora_trainer.publish import Publisher
@@ -151,7 +153,7 @@ def _publisher(attempt: Attempt) -> Publisher:
 
 def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     """Return the Result of an adapter that is trained, judged and saved: now, or by an attempt before."""
-    from lora_trainer import base, building, data, evaluating, lineage, outline, servable, start
+    from lora_trainer import base, building, data, evaluating, lineage, servable, start
     from lora_trainer import train as training
 
     spec, identity, patience, world = attempt.spec, attempt.identity, attempt.patience, attempt.world
@@ -162,8 +164,8 @@ def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     def load(split: str | None = None) -> Data:
         return data.load(spec, folder=attempt.place.data, token=identity.dataset_token, patience=patience, split=split)
 
-    whole = load()
     building.check_extra_args(spec)
+    whole = load()
     dataset, held_out = evaluating.held_out(spec, whole, load)
     if attempt.place.publish and world.first:
         publisher.prepare()
@@ -173,12 +175,7 @@ def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     if (record := saved.find(attempt.place.output, fingerprint=judged)) is not None:
         log.say(f"trained before, {record.result.steps} steps: nothing is trained again")
         return record.result
-    model = base.fetch(spec, revision=revision, token=identity.base_token, patience=patience)
-    shapes = base.shapes(model)
-    servable.check_modules(spec, shapes)
-    servable.check_start(spec, adapter, shapes)
-    if said := outline.length(spec, model):
-        log.say(f"warning: {said}")
+    model, shapes = _fitting(attempt, revision, adapter, [dataset.dataset, held_out])
     where = training.Run(
         output=attempt.place.output,
         checkpoints=attempt.checkpoints / fingerprint(gate=False),
@@ -200,6 +197,32 @@ def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     saved.keep(attempt.place.output, saved.Record(fingerprint=judged, result=result))
     log.say(f"trained: {result.message}")
     return result
+
+
+def _fitting(
+    attempt: Attempt, revision: str, adapter: Path | None, rows: Sequence[Any]
+) -> tuple[BaseModel, Base | None]:
+    """Return the base and its shapes, having judged what goes on it before its weights are fetched."""
+    from lora_trainer import base, outline, tokens
+
+    spec, token, patience = attempt.spec, attempt.identity.base_token, attempt.patience
+    bare = base.fetch(spec, revision=revision, token=token, patience=patience, weights=False)
+    known = base.shapes(bare)
+    _fits(spec, adapter, known)
+    if said := tokens.within(spec, outline.positions_of(bare), rows, base=bare):
+        log.say(f"warning: {said}")
+    model = base.fetch(spec, revision=revision, token=token, patience=patience)
+    shapes = base.shapes(model)
+    if known is None:  # config.json did not tell, the weights' headers do
+        _fits(spec, adapter, shapes)
+    return model, shapes
+
+
+def _fits(spec: TrainSpec, adapter: Path | None, shapes: Base | None) -> None:
+    from lora_trainer import servable
+
+    servable.check_modules(spec, shapes)
+    servable.check_start(spec, adapter, shapes)
 
 
 def _write_card(spec: TrainSpec, trained: Trained, told: Lineage, *, rank: int) -> None:

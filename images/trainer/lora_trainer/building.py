@@ -5,7 +5,8 @@ And the adapter saved at the end, as an engine wants it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import Any, Final, get_type_hints
 from lora_operator.api.lora import CONVERTED
 from lora_operator.api.served_lora import lora_arguments
 from lora_operator.api.training import Method
-from lora_trainer import extra_args, log, recipe
+from lora_operator.protocol.training import Reason
+from lora_trainer import evaluating, extra_args, log, machine, recipe
 from lora_trainer.base import BaseModel
 from lora_trainer.by_hand import TrainSpec
+from lora_trainer.result import Refusal
+from lora_trainer.spec import dtype_of
 
 ADAPTER: Final = "default"
 """peft's name of the adapter that is trained; DPO that goes on from an adapter holds another beside it."""
@@ -45,17 +49,53 @@ def config_class(spec: TrainSpec) -> Any:
 def check_extra_args(spec: TrainSpec) -> None:
     """Check `training.extraArgs` against the SFTConfig or DPOConfig that is installed, and the trackers that are."""
     extra = {key: recipe.scalar(value) for key, value in spec.training.extra_args.items()}
-    if extra:
-        config = config_class(spec)
-        extra_args.check(extra, known=get_type_hints(config), config=config.__name__)
+    if not extra:
+        return
+    made = config_class(spec)
+    extra_args.check(extra, known=get_type_hints(made), config=made.__name__)
     if "report_to" in extra:
         from transformers.integrations import get_available_reporting_integrations
 
         extra_args.check_trackers(extra["report_to"], installed=get_available_reporting_integrations())
+    config(spec, output_dir="state", accelerator=machine.here().accelerator)
+
+
+def config(spec: TrainSpec, *, output_dir: str, accelerator: bool) -> Any:
+    """Return trl's config for a training on this machine, or refuse what it does not take."""
+    arguments = recipe.arguments(
+        spec,
+        output_dir=output_dir,
+        dtype=dtype_of(spec, accelerator=accelerator),
+        accelerator=accelerator,
+        bar=False,
+    )
+    try:
+        return config_class(spec)(**(arguments | evaluating.arguments(spec)))
+    except (ValueError, TypeError, ImportError) as error:
+        field = "training.extraArgs" if spec.training.extra_args else "training"
+        raise Refusal(Reason.CONFIG_INVALID, f"{field}: {error}") from error
+
+
+@contextmanager
+def blaming(spec: TrainSpec) -> Iterator[None]:
+    """Refuse the spec where the libraries raise, while they put a trainer together, what a value of it comes to."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError) as error:  # what they say of parts that don't fit together
+        raise Refusal(Reason.CONFIG_INVALID, f"training, lora and dataset: {error}") from error
+    except (LookupError, AttributeError, RuntimeError) as error:
+        # What a value that no check of ours knows comes to, deep in trl or torch. Of what torch has a type of its own
+        # for, memory and devices above all, no value is the cause.
+        own = isinstance(error, RuntimeError) and type(error) not in {RuntimeError, NotImplementedError}
+        if own or not spec.training.extra_args:
+            raise
+        given = ", ".join(spec.training.extra_args)
+        message = f"training.extraArgs ({given}), as far as can be told: {type(error).__name__}: {error}"
+        raise Refusal(Reason.CONFIG_INVALID, message) from error
 
 
 def trainer(spec: TrainSpec, *, base: BaseModel, parts: Parts, accelerator: bool) -> Any:
-    """Return trl's trainer. Raises ValueError or TypeError in the library's words where the parts don't fit."""
+    """Return trl's trainer. Raises in the libraries' words where the parts don't fit: `blaming` says whose fault."""
     import trl
 
     _, said = recipe.optimiser(spec, accelerator=accelerator)

@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from lora_operator.adapter import WEIGHTS
 from lora_operator.protocol.training import Reason, Result
 from lora_trainer import (
     base,
     building,
     data,
     evaluating,
+    machine,
     memory,
     outline,
     permission,
+    positions,
     recipe,
     saved,
     servable,
@@ -91,7 +94,7 @@ def run(question: Question, report: Report) -> Result:
     found = None
     if model is not None:
         found = report.step("lora", lambda: _outline(question, model, adapter, report))
-    rows = report.step("dataset", lambda: _data(question, report))
+    rows, held_out = report.step("dataset", lambda: _data(question, report)) or (None, None)
     counted = None
     if rows is not None and model is not None:
         counted = report.step("dataset", lambda: _tokens(question, rows, model, report))
@@ -99,8 +102,11 @@ def run(question: Question, report: Report) -> Result:
         report.line("not checked", "dataset: the share of trained tokens needs the base's tokenizer")
     if spec.output.hub is not None:
         report.step("output.hub", lambda: _permission(question, report))
-    if found is not None:
+    if found is not None and model is not None:
+        parts = [rows.dataset, held_out] if rows is not None and counted is not None else []
+        report.step(positions.FIELD, lambda: _length(question, found, model, parts, report))
         _memory(question, found, counted.longest if counted is not None else spec.training.max_length, report)
+        report.step("--output", lambda: _room(question, found, model, adapter, report))
     if report.refusals:
         first = report.refusals[0]
         return failed(first.reason, str(first))
@@ -110,32 +116,12 @@ def run(question: Question, report: Report) -> Result:
 def _config(question: Question, report: Report) -> None:
     """Let trl and transformers read the arguments."""
     spec, device = question.spec, question.machine
-    config = trl_config(spec, device)
+    building.check_extra_args(spec)
+    config = building.config(spec, output_dir="state", accelerator=device.accelerator)
     name = type(config).__name__
     report.line("ok", f"training: {name} takes it, {len(spec.training.extra_args)} of it by extraArgs")
     if said := recipe.optimiser(spec, accelerator=device.accelerator)[1]:
         report.line("warning", said)
-
-
-def trl_config(spec: TrainSpec, device: Machine) -> Any:
-    """Return trl's config as a training on this device would have it, or refuse what it doesn't take."""
-    building.check_extra_args(spec)
-    try:
-        return building.config_class(spec)(**_arguments(spec, device))
-    except (ValueError, TypeError) as error:
-        where = "training.extraArgs" if spec.training.extra_args else "training"
-        raise Refusal(Reason.CONFIG_INVALID, f"{where}: {error}") from error
-
-
-def _arguments(spec: TrainSpec, device: Machine) -> dict[str, Any]:
-    found = recipe.arguments(
-        spec,
-        output_dir="state",
-        dtype=dtype_of(spec, accelerator=device.accelerator),
-        accelerator=device.accelerator,
-        bar=False,
-    )
-    return found | evaluating.arguments(spec)
 
 
 def _servable(question: Question, report: Report) -> Path | None:
@@ -174,7 +160,7 @@ def _outline(question: Question, model: BaseModel, adapter: Path | None, report:
     return found
 
 
-def _data(question: Question, report: Report) -> data.Data:
+def _data(question: Question, report: Report) -> tuple[data.Data, Any]:
     def load(split: str | None = None) -> data.Data:
         token = question.identity.dataset_token
         return data.load(question.spec, folder=question.folder, token=token, patience=question.patience, split=split)
@@ -184,7 +170,7 @@ def _data(question: Question, report: Report) -> data.Data:
     rows, held_out = evaluating.held_out(question.spec, whole, load)
     if held_out is not None:
         report.line("ok", f"evaluation: {len(held_out)} rows to evaluate on, {rows.rows} to train on")
-    return rows
+    return rows, held_out
 
 
 def _tokens(question: Question, rows: data.Data, model: BaseModel, report: Report) -> tokens.Tokens:
@@ -197,11 +183,26 @@ def _tokens(question: Question, rows: data.Data, model: BaseModel, report: Repor
     return found
 
 
+def _length(question: Question, found: outline.Outline, model: BaseModel, parts: list[Any], report: Report) -> None:
+    if said := tokens.within(question.spec, found.positions, parts, base=model):
+        report.line("warning", said)
+
+
 def _permission(question: Question, report: Report) -> None:
     output = question.spec.output.hub
     if output is not None:
         said = permission.check(output, token=question.identity.output_token, patience=question.patience)
         report.line("ok", f"output.hub: {said}")
+
+
+def _room(question: Question, found: outline.Outline, model: BaseModel, adapter: Path | None, report: Report) -> None:
+    output = question.output
+    if output is None:
+        return
+    start = (adapter / WEIGHTS).stat().st_size if adapter is not None else 0
+    tokenizer = sum(path.stat().st_size for path in model.folder.glob("tokenizer*"))
+    needed = memory.room(question.spec, found, start=start, tokenizer=tokenizer)
+    report.line("ok", f"--output: {memory.check_room(needed, free=machine.free(output))}")
 
 
 def _memory(question: Question, found: outline.Outline, longest: int, report: Report) -> None:

@@ -1,7 +1,8 @@
-"""What this machine has to train on: an accelerator or a CPU, and its memory."""
+"""What this machine has to train on: an accelerator or a CPU, its memory, and room on disk."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,12 @@ def here() -> Machine:
         total = torch.cuda.get_device_properties(0).total_memory
         return Machine(name=torch.cuda.get_device_name(0), accelerator=True, memory=int(total))
     return Machine(name="this CPU", accelerator=False, memory=limit(_text(MEMINFO), _text(CGROUP_LIMIT)))
+
+
+def free(folder: Path) -> int:
+    """Return the bytes that are free where a folder is, or will be made."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def limit(meminfo: str, cgroup: str) -> int:

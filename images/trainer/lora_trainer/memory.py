@@ -1,6 +1,6 @@
-"""How much memory a training needs, by a formula that `docs/trainer.md` explains. Pure.
+"""How much memory a training needs, and how much room on disk, by formulas that `docs/trainer.md` explains. Pure.
 
-An estimate for one process: good enough to tell 12 GiB from 40, not to tell 23 from 24.
+That of memory is an estimate for one process: good enough to tell 12 GiB from 40, not to tell 23 from 24.
 """
 
 from __future__ import annotations
@@ -8,9 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from lora_operator.api.lora import CONVERTED
 from lora_operator.api.training import Method, Optim
+from lora_operator.api.training_run import Keep
+from lora_operator.protocol.training import Reason
 from lora_trainer.by_hand import TrainSpec
 from lora_trainer.outline import Outline
+from lora_trainer.result import Refusal
 
 GIB: Final = 1 << 30
 BYTES: Final = {"float32": 4, "bfloat16": 2}
@@ -66,14 +70,42 @@ def estimate(spec: TrainSpec, outline: Outline, *, dtype: str, longest: int, acc
     training = spec.training
     rows = training.per_device_train_batch_size * (2 if spec.method is Method.DPO else 1)
     length = training.max_length if training.packing else min(training.max_length, longest)
-    number = 2 if spec.quantization is not None else 4  # trl keeps an adapter in float32, over 4 bits in bfloat16
+    adapter = outline.adapter_parameters * _number(spec)
     return Estimate(
         weights=_weights(spec, outline, BYTES[dtype]),
-        adapter=outline.adapter_parameters * number * 2,
-        optimizer=round(outline.adapter_parameters * OPTIMIZER_STATES[training.optim] * number / 4),
+        adapter=adapter * 2,
+        optimizer=_states(spec, adapter),
         activations=_activations(outline, rows * length, BYTES[dtype], checkpointing=training.gradient_checkpointing),
         libraries=LIBRARIES[accelerator],
     )
+
+
+def room(spec: TrainSpec, outline: Outline, *, start: int, tokenizer: int) -> int:
+    """Return what lies in the output folder when it is fullest. `start` is the size of an adapter to go on from."""
+    adapter = start or outline.adapter_parameters * _number(spec)
+    converted = spec.lora.init_lora_weights in CONVERTED and spec.lora.init_from is None
+    best = spec.evaluation is not None and spec.evaluation.keep is Keep.BEST
+    kept = spec.checkpoint.keep if spec.checkpoint is not None else 1 if best else 0
+    written = kept + best + 1 if kept else 0  # the next is complete before one is removed
+    checkpoint = adapter + _states(spec, adapter) + tokenizer
+    return adapter * (3 if converted else 1) + written * checkpoint  # converted: as it starts, and of twice the rank
+
+
+def check_room(needed: int, *, free: int) -> str:
+    """Say how much room is needed, and refuse an output folder that has less."""
+    said = f"about {gib(needed)} are needed for checkpoints and the adapter, and {gib(free)} are free"
+    if needed > free:
+        raise Refusal(Reason.CONFIG_INVALID, f"--output: {said}; lower checkpoint.keep, or give another folder")
+    return said
+
+
+def _number(spec: TrainSpec) -> int:
+    """Return the bytes of a number of the adapter: trl keeps it in float32, over 4 bits in bfloat16."""
+    return 2 if spec.quantization is not None else 4
+
+
+def _states(spec: TrainSpec, adapter: int) -> int:
+    return round(adapter * OPTIMIZER_STATES[spec.training.optim] / 4)
 
 
 def _weights(spec: TrainSpec, outline: Outline, number: int) -> int:

@@ -15,6 +15,7 @@ from lora_operator.protocol.training import Reason
 from lora_trainer import positions
 from lora_trainer.base import BaseModel
 from lora_trainer.by_hand import TrainSpec
+from lora_trainer.positions import Positions
 from lora_trainer.result import Refusal
 
 HEADS: Final = ("lm_head", "embed_out", "output")
@@ -35,6 +36,7 @@ class Outline:
     inner: int
     layers: int
     vocabulary: int
+    positions: Positions
     warnings: Sequence[str] = ()
 
 
@@ -59,19 +61,22 @@ def of(spec: TrainSpec, base: BaseModel) -> Outline:
         inner=_inner(config),
         layers=int(config.num_hidden_layers),
         vocabulary=int(config.vocab_size),
-        warnings=[said for said in (length(spec, base, model), _quantised(base, config)) if said],
+        positions=_positions(model),
+        warnings=[said for said in (_quantised(base, config),) if said],
     )
 
 
-def length(spec: TrainSpec, base: BaseModel, model: Any = None) -> str:
-    """Refuse a maxLength that the base has no positions for; return the warning that there may be, or nothing."""
+def positions_of(base: BaseModel) -> Positions:
+    """Return the positions of the base."""
+    return _positions(_on_meta(base))
+
+
+def _positions(model: Any) -> Positions:
     import torch
 
-    model = model if model is not None else _on_meta(base)
     tables = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)]
     tables += [name for name, _ in model.named_buffers()]
-    config = model.config.get_text_config().to_dict()
-    return positions.check(spec.training.max_length, config, tables, name=base.name)
+    return positions.of(model.config.get_text_config().to_dict(), tables)
 
 
 def _quantised(base: BaseModel, config: Any) -> str:

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from lora_operator.api.served_lora import lora_arguments
-from lora_trainer import check, recipe, spec
+from lora_trainer import building, recipe, spec
 from lora_trainer.by_hand import TrainSpec
 from lora_trainer.machine import Machine
 
@@ -22,7 +22,8 @@ def defaults() -> str:
 
 def effective(wanted: TrainSpec, device: Machine) -> str:
     """Return what trl and peft would be given on this device, every argument with its value."""
-    config = check.trl_config(wanted, device)
+    building.check_extra_args(wanted)
+    config = building.config(wanted, output_dir="state", accelerator=device.accelerator)
     shown = {name: value for name, value in config.to_dict().items() if not name.endswith(TOKENS)}
     groups = {
         type(config).__name__: shown,

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from lora_operator.api.training import Method
 from lora_operator.protocol.training import Reason
-from lora_trainer import data, log, rows
+from lora_trainer import data, log, positions, rows
 from lora_trainer.base import BaseModel
 from lora_trainer.by_hand import TrainSpec
 from lora_trainer.data import Data
+from lora_trainer.positions import Positions
 from lora_trainer.result import Refusal
 from lora_trainer.rows import Row
 
@@ -89,7 +90,8 @@ def check(spec: TrainSpec, rows_of: Data, words: Any) -> Tokens:
             message = f"training.extraArgs.{key}: the tokenizer of {spec.base_model.name} has no token {token!r}"
             raise Refusal(Reason.CONFIG_INVALID, message)
     template = _training_template(spec, words, rows_of.dataset[0])
-    found = count(_masks(spec, rows_of, words, template), spec.training.max_length)
+    step = -(-rows_of.rows // SAMPLE)
+    found = count(_masks(spec, rows_of.dataset, words, template, step=step), spec.training.max_length)
     field = _masking_field(spec, rows_of.dataset[0])
     if found.trained == 0:
         cause = f"every row is cut at training.maxLength {spec.training.max_length} before what is to be learnt begins"
@@ -118,10 +120,27 @@ def count(masks: Iterator[Sequence[int]], max_length: int) -> Tokens:
     return Tokens(rows=number, total=total, trained=trained, cut=cut, lost=lost, longest=longest)
 
 
-def _masks(spec: TrainSpec, rows_of: Data, words: Any, template: str | None) -> Iterator[list[int]]:
-    step = -(-rows_of.rows // SAMPLE)
-    for index in range(0, rows_of.rows, step):
-        row = rows_of.dataset[index]
+def within(spec: TrainSpec, found: Positions, parts: Sequence[Any], *, base: BaseModel) -> str:
+    """Refuse rows that go beyond the positions which the base has learnt; return what is to be warned of.
+
+    `parts` are the rows to train on, and those to evaluate on or None; nothing where they are not known. Only where
+    `training.maxLength` would let one be too long are they counted, all of them.
+    """
+    longest = None
+    if parts and found.learnt and found.fewer_than(spec.training.max_length):
+        words = tokenizer(base)
+        longest = max(_longest(spec, rows, words) for rows in parts if rows is not None)
+    return positions.check(found, spec.training, name=base.name, longest=longest)
+
+
+def _longest(spec: TrainSpec, dataset: Any, words: Any) -> int:
+    template = _training_template(spec, words, dataset[0])
+    return min(max(map(len, _masks(spec, dataset, words, template, step=1))), spec.training.max_length)
+
+
+def _masks(spec: TrainSpec, dataset: Any, words: Any, template: str | None, *, step: int) -> Iterator[list[int]]:
+    for index in range(0, len(dataset), step):
+        row = dataset[index]
         if spec.method is Method.DPO:
             yield from _preference(row, words)
         else:
@@ -163,6 +182,14 @@ def _whole(words: Any, row: Row, column: str, template: str | None) -> list[int]
     if isinstance(prompt, list) and isinstance(rest, list):
         return _said(words, [*prompt, *rest], row, template)["input_ids"]
     return list(words(text=str(prompt) + _ended(words, str(rest)))["input_ids"])
+
+
+def check_marks(spec: TrainSpec, dataset: Any, words: Any) -> None:
+    """Refuse the first of all rows that has nothing of the assistant's, where only that is to be learnt."""
+    if _assistant_only(spec):
+        template = _training_template(spec, words, dataset[0])
+        for number, row in enumerate(dataset, start=1):
+            _marked(spec, words, row, template, number=number)
 
 
 def _marked(spec: TrainSpec, words: Any, row: Row, template: str | None, *, number: int) -> list[int]:

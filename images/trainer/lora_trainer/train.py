@@ -14,7 +14,7 @@ from typing import Any, Final
 from lora_operator.adapter import WEIGHTS
 from lora_operator.api.training_run import EvaluationSchedule, Keep
 from lora_operator.protocol.training import GateVerdict, Reason
-from lora_trainer import building, checkpoints, evaluating, keeping, log, progress, ranks, recipe, tokens
+from lora_trainer import building, checkpoints, evaluating, keeping, log, progress, ranks, tokens
 from lora_trainer.base import BaseModel
 from lora_trainer.checkpoints import Checkpoint
 from lora_trainer.data import Data
@@ -23,6 +23,7 @@ from lora_trainer.ranks import World
 from lora_trainer.result import Refusal
 from lora_trainer.spec import TrainSpec, dtype_of
 
+_CPU_ALLOCATOR: Final = "DefaultCPUAllocator: can't allocate memory"
 LIBRARIES: Final = ("torch", "transformers", "peft", "trl")
 METRICS: Final[Sequence[str]] = ("loss", "train_loss", "mean_token_accuracy", "num_tokens", "epoch", "train_runtime")
 
@@ -64,7 +65,10 @@ def run(spec: TrainSpec, *, base: BaseModel, dataset: Data, where: Run) -> Train
 
     try:
         return _run(spec, base=base, dataset=dataset, where=where)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        # The CPU's allocator has no exception of its own.
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and _CPU_ALLOCATOR not in str(error):
+            raise
         words = next(iter(str(error).splitlines()), type(error).__name__)
         message = (
             "out of memory: lower training.perDeviceTrainBatchSize or training.maxLength (and raise "
@@ -181,34 +185,20 @@ def _trainer(spec: TrainSpec, *, base: BaseModel, dataset: Data, tokenizer: Any,
 
     accelerator = torch.cuda.is_available()
     dtype = dtype_of(spec, accelerator=accelerator)
-    arguments = recipe.arguments(
-        spec,
-        output_dir=str(where.checkpoints),
-        dtype=dtype,
-        accelerator=accelerator,
-        bar=False,
-    )
     log.say(
         f"training on {'an accelerator' if accelerator else 'the CPU'} in {dtype}, {torch.get_num_threads()} threads"
         + (f", {where.world.size} processes" if where.world.size > 1 else "")
     )
-    field = "training.extraArgs" if spec.training.extra_args else "training"
+    args = building.config(spec, output_dir=str(where.checkpoints), accelerator=accelerator)
+    parts = building.Parts(
+        args=args, tokenizer=tokenizer, rows=dataset.dataset, held_out=where.held_out, start=where.start
+    )
     try:
-        args = building.config_class(spec)(**(arguments | evaluating.arguments(spec)))
-        field = "training, lora and dataset"  # what the libraries say of parts that don't fit together
-        parts = building.Parts(
-            args=args, tokenizer=tokenizer, rows=dataset.dataset, held_out=where.held_out, start=where.start
-        )
-        trainer = building.trainer(spec, base=base, parts=parts, accelerator=accelerator)
-    except (ValueError, TypeError, ImportError) as error:
-        raise Refusal(Reason.CONFIG_INVALID, f"{field}: {error}") from error
-    # What a value that no check of ours knows comes to, deep in trl or torch, while the trainer is built.
-    except (LookupError, AttributeError, NotImplementedError) as error:
-        if not spec.training.extra_args:
-            raise
-        given = ", ".join(spec.training.extra_args)
-        message = f"training.extraArgs ({given}), as far as can be told: {type(error).__name__}: {error}"
-        raise Refusal(Reason.CONFIG_INVALID, message) from error
+        with building.blaming(spec):
+            trainer = building.trainer(spec, base=base, parts=parts, accelerator=accelerator)
+    except (RuntimeError, Refusal):
+        tokens.check_marks(spec, dataset.dataset, tokenizer)  # trl asks for them in every row, and names none
+        raise
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, where the last line is the result
     return trainer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from lora_trainer import machine, memory, permission, tokens
 from lora_trainer.by_hand import TrainSpec
 from lora_trainer.outline import Outline
+from lora_trainer.positions import Positions
+from lora_trainer.result import Refusal
 
 GIB = 1 << 30
 LLAMA_8B = Outline(
@@ -20,6 +23,7 @@ LLAMA_8B = Outline(
     inner=14336,
     layers=32,
     vocabulary=128256,
+    positions=Positions(limit=131072, learnt=False),
 )
 
 
@@ -79,6 +83,49 @@ def test_dpo_looks_at_two_answers_at_once() -> None:
     dataset = {"source": {"path": "rows.jsonl"}, "format": "Preference"}
     pairs = estimate(method="DPO", dataset=dataset, longest=512, training={"perDeviceTrainBatchSize": 4})
     assert pairs.activations == estimate(longest=512, training={"perDeviceTrainBatchSize": 8}).activations
+
+
+def room(*, start: int = 0, **parts: Any) -> int:
+    raw = {"baseModel": {"name": "acme/tiny"}, "dataset": {"source": {"path": "rows.jsonl"}, "format": "Text"}}
+    return memory.room(TrainSpec.model_validate(raw | parts), LLAMA_8B, start=start, tokenizer=9_000_000)
+
+
+ADAPTER = LLAMA_8B.adapter_parameters * 4
+CHECKPOINT = 3 * ADAPTER + 9_000_000
+"""With both states of AdamW, and the tokenizer."""
+
+
+@pytest.mark.parametrize(
+    ("parts", "size"),
+    [
+        ({}, ADAPTER),
+        ({"lora": {"initLoraWeights": "Pissa"}}, 3 * ADAPTER),
+        ({"checkpoint": {"volume": {}, "keep": 2}}, ADAPTER + 3 * CHECKPOINT),
+        ({"evaluation": {"fraction": "0.1", "schedule": "Epoch", "keep": "Best"}}, ADAPTER + 3 * CHECKPOINT),
+        (
+            {"quantization": {}, "training": {"optim": "Sgd"}, "checkpoint": {"volume": {}, "keep": 1}},
+            0.5 * ADAPTER * 3,
+        ),
+    ],
+)
+def test_room_is_for_the_adapter_and_one_checkpoint_more_than_are_kept(parts: dict[str, Any], size: float) -> None:
+    assert room(**parts) == pytest.approx(size, rel=0.1)
+
+
+def test_an_adapter_to_go_on_from_says_its_size_itself() -> None:
+    assert room(start=1000, lora={"initFrom": {"path": "first"}}) == 1000
+
+
+def test_a_folder_without_room_is_refused() -> None:
+    assert memory.check_room(1 << 20, free=1 << 20).startswith("about 1 MiB are needed for checkpoints and the adapter")
+    with pytest.raises(
+        Refusal, match=r"^--output: about 2.0 GiB are needed .*, and 1 MiB are free; lower checkpoint.keep"
+    ):
+        memory.check_room(2 << 30, free=1 << 20)
+
+
+def test_free_space_is_asked_of_the_folder_that_will_hold_the_output(tmp_path: Path) -> None:
+    assert machine.free(tmp_path / "not" / "yet" / "there") == pytest.approx(machine.free(tmp_path), rel=0.1)
 
 
 def test_an_amount_is_read_by_people() -> None:
