@@ -12,7 +12,7 @@ from typing import Final
 from lora_merger.plan import Plan
 from lora_merger.preparing import Prepared
 from lora_merger.progress import duration, size
-from lora_merger.refusal import unwritable
+from lora_merger.refusal import no_place
 
 _PROBE: Final = 32 * 1024 * 1024
 # Bytes a second on one core of a server of 2024: computing what changes, copying the rest, hashing a base.
@@ -61,7 +61,7 @@ def _disk_speed(folder: Path) -> float:
             os.fsync(file.fileno())
             return _PROBE / max(time.monotonic() - started, 1e-3)
     except OSError as error:
-        raise unwritable(error, doing="trying how fast the disk is") from error
+        raise no_place(error, doing="trying how fast the disk is") from error
 
 
 def _kinds(plan: Plan) -> Counter[str]:

@@ -6,6 +6,7 @@ The library is asked with the base's own modules and no engine: what only an eng
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from lora_merger.arithmetic import ADAPTER_WIDTHS, WIDTHS
@@ -31,6 +32,14 @@ _WITH_PEFT: Final = {
     Code.INIT_NOT_SUPPORTED: "an initialisation that changed the base (PiSSA and its kin)",
     Code.UNSUPPORTED_VARIANT: "another variant than LoRA and rsLoRA",
 }
+_OTHER_BASE: Final = "merge it into the base it was trained on"
+_FIXES: Final[Mapping[Code, str]] = {
+    Code.BASE_MISMATCH: f"{_OTHER_BASE}; if this is the same base, correct the name in adapter_config.json",
+    Code.SHAPE_MISMATCH: _OTHER_BASE,
+    Code.UNKNOWN_MODULE: _OTHER_BASE,
+    Code.LAYER_OUT_OF_RANGE: _OTHER_BASE,
+}
+"""What to do about another base, where the library's advice is for an adapter to be served."""
 
 
 def pair_up(
@@ -48,6 +57,8 @@ def pair_up(
     layouts = find_layouts(modules.values(), weights, checkpoint, transposed=_is_transposed(config))
     _refuse_tied(modules, checkpoint)
     verdict = inspect(adapter, _base(weights, layouts, modules), EngineLimits(), base_name=base_name)
+    told = tuple(replace(finding, fix=_FIXES.get(finding.code, finding.fix)) for finding in verdict.findings)
+    verdict = replace(verdict, findings=told)
     errors = [finding for finding in verdict.errors if finding.code not in _ENGINES_OWN]
     if errors:
         raise _refusal(errors)

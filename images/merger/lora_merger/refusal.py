@@ -77,6 +77,15 @@ def unwritable(error: OSError, *, doing: str) -> Refusal:
     return _failed(error, doing)
 
 
+def no_place(error: OSError, *, doing: str) -> Refusal:
+    """Return what it comes to that the output could not even be begun, in a directory that is there."""
+    if error.errno == errno.ENOENT:
+        # What a directory that the kernel makes up says: /proc.
+        why = f"{_told(error, doing)}: nothing can be made there, choose another place"
+        return Refusal(ExitCode.OUTPUT_EXISTS, why)
+    return unwritable(error, doing=doing)
+
+
 def _failed(error: OSError, doing: str) -> Refusal:
     return Refusal(ExitCode.INPUT_OUTPUT, f"{_told(error, doing)}. Nothing was published; run it again to go on")
 

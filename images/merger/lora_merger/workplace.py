@@ -22,7 +22,7 @@ from pathlib import Path
 
 from lora_merger.described import Finished
 from lora_merger.plan import Plan
-from lora_merger.refusal import ExitCode, Refusal, unwritable
+from lora_merger.refusal import ExitCode, Refusal, no_place, unwritable
 from lora_merger.resuming import Resuming
 from lora_merger.transfer import Range, copy_range
 
@@ -174,7 +174,7 @@ def _own_folder(folder: Path, *, mode: int) -> None:
         descriptor = os.open(folder, _FOLDER)
     except OSError as error:
         if error.errno not in {errno.EEXIST, errno.ENOTDIR, errno.ELOOP}:
-            raise
+            raise no_place(error, doing=f"making {folder}") from error
         raise _not_ours(folder, "it is no directory") from error
     try:
         facts = os.fstat(descriptor)

@@ -124,6 +124,16 @@ def test_a_place_where_nothing_can_be_made_is_told_alike_by_merge_and_rehearsal(
 
 
 @pytest.mark.parametrize("rehearsal", [[], ["--dry-run"]])
+def test_a_place_below_proc_is_not_one_to_try_again(
+    words: list[str], rehearsal: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words[:2], "/proc/merged", *rehearsal]) == ExitCode.OUTPUT_EXISTS
+    told = capsys.readouterr().err
+    assert "No such file or directory: nothing can be made there, choose another place" in told
+    assert "run it again" not in told
+
+
+@pytest.mark.parametrize("rehearsal", [[], ["--dry-run"]])
 def test_a_place_that_this_user_may_not_write_to(
     words: list[str], rehearsal: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,15 @@ def test_an_adapter_that_can_not_be_merged_exactly(name: str, tmp_path: Path) ->
     assert refusal.code == ExitCode.NOT_MERGEABLE
 
 
+@pytest.mark.parametrize("base", [other_base(), BaseShape(layers=3)])
+def test_who_merges_is_not_told_how_to_serve(base: BaseShape, tmp_path: Path) -> None:
+    write_base(tmp_path / "base")
+    make_adapter(base=base).write(tmp_path / "adapter")
+    told = str(refused(tmp_path))
+    assert "To fix: merge it into the base it was trained on." in told
+    assert "serve" not in told
+
+
 def spoil(folder: Path, name: str) -> None:
     """Cut the last bytes off a file."""
     path = folder / name
