@@ -64,18 +64,20 @@ def test_a_merge_beside_a_copy_and_beside_peft(name: str, tmp_path: Path) -> Non
         ),
     }
     costs: dict[str, list[Cost]] = {contender: [] for contender in contenders}
-    differing = None
+    compared = {"lora-merge, all linear": tmp_path / "ours", "PEFT, all linear": tmp_path / "theirs"}
+    differing = 0
     for _ in range(RUNS):
-        for contender, run in contenders.items():
+        # In another order each time: what a run costs depends on what the one before has left behind.
+        for contender in random.sample(list(contenders), len(contenders)):
             _forget(base)
-            costs[contender].append(run())
-            if contender == "lora-merge, all linear":
-                shutil.rmtree(tmp_path / "ours", ignore_errors=True)
-                out.rename(tmp_path / "ours")
-                continue
-            if contender.startswith("PEFT"):
-                differing = _differing(tmp_path / "ours", out)
-            shutil.rmtree(out)
+            costs[contender].append(contenders[contender]())
+            if contender in compared:
+                out.rename(compared[contender])
+            else:
+                shutil.rmtree(out)
+        differing += _differing(*compared.values())
+        for folder in compared.values():
+            shutil.rmtree(folder)
     _write_table(name, costs, baseline, differing)
     assert differing == 0
     for kind in ADAPTERS:
@@ -162,7 +164,7 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _write_table(name: str, costs: dict[str, list[Cost]], baseline: int, differing: int | None) -> None:
+def _write_table(name: str, costs: dict[str, list[Cost]], baseline: int, differing: int) -> None:
     folder = engine.REPOSITORY / ".local" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     told = [
