@@ -64,7 +64,7 @@ WRONG: Mapping[str, tuple[str, dict[str, Any], ExitCode, str]] = {
         "Text",
         {"training": {"extraArgs": {"report_to": "wandb"}}},
         ExitCode.CONFIG_INVALID,
-        "training.extraArgs.report_to: wandb is not installed in the trainer's environment",
+        "training.extraArgs.report_to: wandb is not installed in the trainer's environment, which has no tracker; ",
     ),
     "an argument of another type": (
         "Text",

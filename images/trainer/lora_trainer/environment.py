@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import warnings
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final
 
+from lora_trainer import log
+
+_SET_RIGHT: Final = ("fan_in_fan_out is set to",)
+"""How warnings begin of what a library sets right itself, and nobody could set otherwise: peft's, on GPT-2."""
 CPU_LIMIT: Final = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -32,6 +38,22 @@ def settle(environ: MutableMapping[str, str], *, processors: int, cpu_max: str, 
         environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         environ.setdefault("TQDM_DISABLE", "1")
+
+
+def tell_warnings() -> None:
+    """Give a line to each warning that is for the person who trains; those for who writes programs are left out."""
+    if sys.warnoptions:  # somebody said what is to become of them
+        return
+    warnings.showwarning = _told
+    for kind in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+        warnings.simplefilter("ignore", kind)
+    for words in _SET_RIGHT:
+        warnings.filterwarnings("ignore", words)
+
+
+def _told(message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object) -> None:  # noqa: ARG001
+    package = filename.rpartition("site-packages/")[2].partition("/")[0]
+    log.say(f"warning: {package}: {' '.join(str(message).split())}")
 
 
 def threads(processors: int, cpu_max: str) -> int:
