@@ -52,7 +52,8 @@ def test_two_processes_train_one_adapter_and_go_on_together_on_two_nodes(trainer
     # torchrun ends with 1; its first process and the launcher know better.
     assert (ended.exit_code, ended.result.reason) == (ExitCode.PREEMPTED, Reason.PREEMPTED), ended.log
     assert not is_published(api, "acme/two")
-    assert "Traceback" not in ended.log, ended.log
+    lines = ended.log.splitlines()
+    assert [line for line in lines if not re.match(r"\d\d:\d\d:\d\d ", line)] == [], "torch or its launcher talks"
 
     # As Kubeflow and JobSet say where the others are.
     nodes = wanted | {"parallelism": {"nodes": 2}}
@@ -146,7 +147,7 @@ import json, pathlib
 class SummaryWriter:
     def __init__(self, log_dir):
         self.path = pathlib.Path(log_dir) / "scalars"
-        self.path.parent.mkdir()
+        self.path.parent.mkdir(exist_ok=True)
     def add_scalar(self, name, value, step):
         with self.path.open("a") as file:
             file.write(json.dumps([name, value, step]) + chr(10))

@@ -16,8 +16,13 @@ from typing import Final
 
 from lora_trainer import log
 
-_SET_RIGHT: Final = ("fan_in_fan_out is set to",)
-"""How warnings begin of what a library sets right itself, and nobody could set otherwise: peft's, on GPT-2."""
+_SET_RIGHT: Final = (
+    "fan_in_fan_out is set to",  # on GPT-2, by peft itself
+    "PiSSA changes the base weights",  # what is saved is converted
+    "OLoRA changes the base weights",
+    "Could not find a config file in",  # under the base's own name; no adapter here changes a vocabulary
+)
+"""How warnings of peft begin that are of what is set right, by it or by this program."""
 CPU_LIMIT: Final = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -32,6 +37,8 @@ def settle(environ: MutableMapping[str, str], *, processors: int, cpu_max: str, 
     environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     environ.setdefault("DATASETS_VERBOSITY", "error")
+    # Each process is told in C++ that trl's choice of find_unused_parameters is slower than another.
+    environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # On a CPU it warns, whenever it is imported, that a kernel which nobody asked for is not there.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if not terminal:

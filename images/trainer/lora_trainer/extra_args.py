@@ -110,6 +110,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "eval_accumulation_steps": (1, math.inf),
     "label_smoothing_factor": (0, 1),
     "neftune_noise_alpha": (0, math.inf),
+    "pad_to_multiple_of": (1, math.inf),
     "per_device_eval_batch_size": (1, math.inf),
 }
 """From the one, to below the other: torch and transformers say so in use, or not at all."""

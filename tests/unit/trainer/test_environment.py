@@ -55,6 +55,7 @@ def test_a_warning_is_a_line_that_names_the_library(
     )
     assert warned("use that instead", FutureWarning, capsys, before="default") == ""
     assert warned("fan_in_fan_out is set to False but", UserWarning, capsys, before="default") == ""
+    assert warned("PiSSA changes the base weights of the", UserWarning, capsys, before="default") == ""
 
 
 def test_who_says_what_is_to_become_of_warnings_is_heard(

@@ -161,6 +161,7 @@ def test_an_extra_arg_of_another_type_is_refused_by_name(key: str, value: object
         ("adam_beta2", 2, "SFTConfig", "must be 0 or more, and below 1, not 2"),
         ("dataloader_num_workers", -1, "SFTConfig", "must be 0 or more, not -1"),
         ("per_device_eval_batch_size", 0, "SFTConfig", "must be 1 or more, not 0"),
+        ("pad_to_multiple_of", 0, "SFTConfig", "must be 1 or more, not 0"),
         ("loss_type", "sigmoid", "SFTConfig", "'sigmoid' is none of nll, dft, chunked_nll"),
         ("loss_type", ["ipo", "hing"], "DPOConfig", "'hing' is none of sigmoid, "),
         ("log_level", "banana", "SFTConfig", "'banana' is none of passive, "),
