@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from generators.described import Described
 from lora_operator.api.schema import INT_OR_STRING, LIST_MAP_KEYS, LIST_TYPE, VALIDATIONS, Model
 
 Schema = dict[str, Any]
@@ -41,7 +42,7 @@ DROPPED: Final = {"title", "$defs", "const"}
 
 def structural(model: type[Model], *, defaults: bool) -> Schema:
     """Return the structural schema of a model; without *defaults* for a status, which only its writer fills."""
-    schema = model.model_json_schema(by_alias=True)
+    schema = model.model_json_schema(by_alias=True, schema_generator=Described)
     return _convert(schema, definitions=schema.get("$defs", {}), defaults=defaults)
 
 

@@ -51,13 +51,13 @@ def test_a_merge_beside_a_copy_and_beside_peft(name: str, tmp_path: Path) -> Non
     }
     baseline = _empty_interpreter()
     peft = engine.command([str(engine.PYTHON), "-c", PEFT], engine=engine.ensure())
+    merged = functools.partial(measure, env=_with_bytecode(tmp_path / "bytecode"))
     contenders: dict[str, Callable[[], Cost]] = {
         "cp -r, sync": lambda: measure(["sh", "-c", 'cp -r "$0" "$1" && sync -f "$1"', base, out]),
         **{
-            f"lora-merge, {kind}": functools.partial(measure, _merge(base, path, out))
-            for kind, path in adapters.items()
+            f"lora-merge, {kind}": functools.partial(merged, _merge(base, path, out)) for kind, path in adapters.items()
         },
-        "lora-merge, all linear, base hashed": lambda: measure(_merge(unknown, adapters["all linear"], out)),
+        "lora-merge, all linear, base hashed": lambda: merged(_merge(unknown, adapters["all linear"], out)),
         "PEFT, all linear": lambda: measure(
             [*peft, base, adapters["all linear"], out],
             env={"HF_HUB_OFFLINE": "1", "LORA_CHECKOUT": str(engine.REPOSITORY)},
@@ -121,6 +121,13 @@ def test_twenty_kills_at_random_moments_and_the_merge_is_the_same(tmp_path: Path
 
 def _merge(base: Path, adapter: Path, out: Path) -> list[str | Path]:
     return [sys.executable, "-m", "lora_merger", base, adapter, out]
+
+
+def _with_bytecode(folder: Path) -> dict[str, str]:
+    """Return an environment in which the modules are compiled, as wherever a package is installed, and PEFT's here."""
+    environment = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder)}
+    measure([sys.executable, "-m", "lora_merger", "--help"], env=environment)
+    return environment
 
 
 def _empty_interpreter() -> int:

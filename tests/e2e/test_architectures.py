@@ -8,8 +8,9 @@ import pytest
 
 from imagebuild import wrappers
 from lora_operator import adapter
+from lora_operator.adapter import EngineLimits
 from lora_operator.adapter.families import FAMILIES
-from support import tiny_architectures
+from support import expert_adapters, tiny_architectures
 from support.tiny_architectures import ARCHITECTURES
 
 
@@ -38,13 +39,17 @@ def test_config_and_headers_tell_the_same_shapes(name: str, models: Path) -> Non
     assert adapter.base_from_directory(models / name) == derived
     # And back, as an agent reports it to the operator.
     assert adapter.base_from_shapes(derived.modules, config) == derived
-    # Nothing in a layer that a LoRA could sit on is left out, but for what sees.
+    # Nothing in a layer that a LoRA could sit on is left out, but for what sees, and experts that PEFT leaves out.
     matrices = {
         name.removesuffix(".weight").replace("language_model.model.", "model.language_model.")
         for name, tensor in header.tensors.items()
         if len(tensor.shape) == 2 and not name.startswith(("vision_tower.", "multi_modal_projector."))
     }
-    known = derived.modules.keys() | {"embed_out", "model.decoder.embed_positions", "transformer.wpe"}
+    if config["model_type"] == "qwen2_moe":
+        matrices = {name for name in matrices if ".experts." not in name and not name.endswith(".gate")}
+    known = (
+        derived.modules.keys() | derived.unserved | {"embed_out", "model.decoder.embed_positions", "transformer.wpe"}
+    )
     assert matrices <= known
 
 
@@ -53,10 +58,25 @@ def test_what_carries_no_lora_is_known_by_name(name: str, models: Path) -> None:
     base = adapter.base_from_config(json.loads((models / name / "config.json").read_bytes()))
     assert base is not None
     others = set(json.loads((models / name / "others.json").read_bytes()))
-    assert base.others <= others
-    # Of those that see, of experts, and of what vLLM puts no LoRA on at all, only the most are.
-    whole = base.engine_serves_lora and name != "gemma3" and not any(".experts" in other for other in others)
-    assert not whole or base.others == others
+    family = FAMILIES[name.split(maxsplit=1)[0]]
+    assert base.unserved.isdisjoint(others)
+    # PEFT takes these routers, which are no layers, for their weights.
+    routers = {other for other in others if family.projections and other.endswith(".gate")}
+    assert base.others <= others - routers
+    # Of what vLLM puts no LoRA on at all, only the most are known.
+    assert not base.engine_serves_lora or base.others == others - routers
+
+
+def test_adapters_on_experts_are_judged_as_peft_takes_them(models: Path, tmp_path: Path) -> None:
+    command = [wrappers.write() / "python", "-m", expert_adapters.__name__, models, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = []
+    for number, (model, *_) in enumerate(expert_adapters.CASES):
+        base = adapter.base_from_directory(models / model)
+        verdict = adapter.inspect(adapter.open_directory(tmp_path / str(number)), base, EngineLimits(device="cuda"))
+        found.append((number, verdict.servable))
+    assert found == [*enumerate(json.loads((tmp_path / "right.json").read_text()))]
 
 
 def test_vllms_classes_take_loras_where_the_families_say(models: Path) -> None:

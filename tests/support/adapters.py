@@ -132,7 +132,8 @@ class AdapterFiles:
     def parts(self) -> adapter.Adapter:
         """Return the adapter as the operator has it: config, sizes, hashes and headers."""
         facts = {name: adapter.FileFacts(len(data), self.sha256[name]) for name, data in self.files.items()}
-        headers = {name: data for name, data in self.files.items() if name.endswith(".safetensors")}
+        weights = adapter.weights_files(self.files)
+        headers = {name: self.files[name] for name in weights if name.endswith(".safetensors")}
         index = self.files.get("adapter_model.safetensors.index.json")
         return adapter.from_parts(self.files.get(adapter.CONFIG), files=facts, headers=headers, index_bytes=index)
 

@@ -53,9 +53,9 @@ ARCHITECTURES: dict[str, dict[str, object]] = {
         **_ENDS,
     },
     "granite": SIZES,
-    "smollm3": SIZES,
-    "olmo2": SIZES,
-    "cohere": SIZES,
+    **dict.fromkeys(("smollm3", "olmo", "olmo2", "olmo3", "cohere", "cohere2", "exaone4", "seed_oss"), SIZES),
+    **dict.fromkeys(("ernie4_5", "ministral3", "nemotron", "arcee", "apertus", "glm", "glm4"), SIZES),
+    "helium": SIZES | {"head_dim": 16},
     "phi": SIZES,
     "phi3": SIZES,
     "starcoder2": SIZES,
@@ -84,7 +84,7 @@ def main() -> None:
         config = AutoConfig.for_model(name.split()[0], **sizes)
         model = AutoModelForCausalLM.from_config(config)
         model.save_pretrained(folder / name)
-        carrying = (nn.Linear, nn.Embedding, nn.Conv2d, Conv1D)
+        carrying = (nn.Linear, nn.Embedding, nn.Conv2d, nn.MultiheadAttention, Conv1D)
         others = [module for module, it in model.named_modules() if module and not isinstance(it, carrying)]
         (folder / name / "others.json").write_text(json.dumps(others))
 

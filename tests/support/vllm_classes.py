@@ -14,7 +14,9 @@ def main() -> None:
     """Look each class up, as the engine does."""
     found = {}
     for name in json.load(sys.stdin):
-        model = ModelRegistry.models[name].load_model_cls()
+        # Without a class of its own, transformers' is run.
+        known = ModelRegistry.models
+        model = known.get(name, known["TransformersForCausalLM"]).load_model_cls()
         found[name] = {
             "lora": supports_lora(model),
             "embeddings": sorted(model.embedding_modules) if supports_lora(model) else [],

@@ -7,6 +7,7 @@ rounds the product to the weight's dtype first. docs/decisions/0025 says how nea
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,10 @@ WIDTHS: Final = {"F32": 4, "F16": 2, "BF16": 2}
 _OVERFLOWS: Final = {"F32": math.inf, "F16": 65520.0, "BF16": float.fromhex("0x1.FFp127")}
 # What an adapter may be saved in; PEFT makes float32 of each.
 ADAPTER_WIDTHS: Final = {**WIDTHS, "F64": 8}
+# Up to so many products OpenBLAS multiplies matrices of a low rank without packing them first, in half the time; above
+# that rank packing pays, over as many rows as there are. Measured: decision 35.
+_UNPACKED: Final = 512 * 1024
+_LOW_RANK: Final = 16
 # torch's matrix product adds up this many products one after the other, then adds such sums.
 _PANEL: Final = 192
 
@@ -29,6 +34,16 @@ def panel(rank: int) -> int:
     if rank <= _PANEL:
         return rank
     return (rank + 1) // 2 if rank <= 2 * _PANEL else _PANEL
+
+
+def divided(rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """Divide rows into parts of *most*, the last of at most one more; yield where each begins, and its rows."""
+    first = 0
+    while first < rows:
+        # One row alone would be another kernel of the BLAS, which adds up in another order.
+        count = rows - first if rows - first <= most + 1 else most
+        yield first, count
+        first += count
 
 
 def widen(raw: bytes | bytearray | memoryview, dtype: str) -> Floats:
@@ -63,9 +78,12 @@ class Workspace:
 def product(left: Floats, right: Floats, scaling: float, space: Workspace) -> Floats:
     """Return `(left @ right) * scaling` as PEFT computes it, in the workspace's delta."""
     rows, rank = left.shape
-    delta = space.delta[: rows * right.shape[1]].reshape(rows, right.shape[1])
+    columns = right.shape[1]
+    delta = space.delta[: rows * columns].reshape(rows, columns)
     step = panel(rank)
-    np.matmul(left[:, :step], right[:step], out=delta)
+    at_once = max(2, _UNPACKED // (rank * columns)) if rank <= _LOW_RANK else rows
+    for first, count in divided(rows, at_once):
+        np.matmul(left[first : first + count, :step], right[:step], out=delta[first : first + count])
     for start in range(step, rank, step):
         partial = space.spare.view(np.float32)[: delta.size].reshape(delta.shape)
         np.matmul(left[:, start : start + step], right[start : start + step], out=partial)

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from lora_merger.arithmetic import WIDTHS
+from lora_merger.arithmetic import WIDTHS, divided
 from lora_merger.described import Shard
 from lora_merger.refusal import not_mergeable
 from lora_operator.adapter import Tensor
 
-# The values of one block: three arrays of so many 4-byte values stay in a core's cache, and up to that rank OpenBLAS
-# multiplies them without packing them first; beyond it packing pays only over more rows. Measured: decision 35.
-_BLOCK: Final = 32 * 1024
-_LOW_RANK: Final = 16
-_BLOCK_ABOVE: Final = 128 * 1024
+# The values of one block. A quarter of them would stay in a core's cache, but Python lets one thread at a time make its
+# next call, and threads with short calls wait for each other more than they compute. Measured: decision 35.
+_BLOCK: Final = 256 * 1024
 # The values of one task, of the weight and of the adapter's left half: enough to load its right half seldom.
 _TASK: Final = 4 * 1024 * 1024
 _TASK_LEFT: Final = 1024 * 1024
@@ -146,9 +144,9 @@ def make_plan(shards: Sequence[Shard], pairs: Sequence[Pair], *, dtype: str | No
 def tasks(span: Span) -> Iterator[tuple[Block, ...]]:
     """Divide a span into what threads take: runs of blocks, the same ones whatever the number of threads."""
     rank = span.pair.a.shape[0] if span.pair is not None else 0
-    rows = max(2, (_BLOCK if rank <= _LOW_RANK else _BLOCK_ABOVE) // span.columns)
+    rows = max(2, _BLOCK // span.columns)
     count = max(1, min(_TASK // (rows * span.columns), _TASK_LEFT // (rows * max(1, rank))))
-    blocks = list(_blocks(span.rows, rows))
+    blocks = [Block(*part) for part in divided(span.rows, rows)]
     for start in range(0, len(blocks), count):
         yield tuple(blocks[start : start + count])
 
@@ -157,15 +155,6 @@ def largest_block(plan: Plan) -> int:
     """Return how many values the largest block has: what a thread's memory is made for."""
     changed = (span for shard in plan.shards for span in shard.spans if not span.is_copy)
     return max((block.rows * span.columns for span in changed for run in tasks(span) for block in run), default=0)
-
-
-def _blocks(total: int, rows: int) -> Iterator[Block]:
-    first = 0
-    while first < total:
-        # A block of one row would be another kernel of the BLAS, which adds up in another order.
-        count = total - first if total - first <= rows + 1 else rows
-        yield Block(first, count)
-        first += count
 
 
 def _shard(shard: Shard, pairs: Mapping[str, Pair], dtype: str | None) -> ShardPlan:

@@ -79,6 +79,11 @@ def check_modules(spec: TrainSpec, base: Base | None) -> None:
     for target in lora.exclude_modules or ():
         if fault := _unknown_module(target, base, spec):  # which may be a part that no adapter can be on
             log.say(f"warning: lora.excludeModules: {fault}")
+    # `check_config` has said what there is to warn of; with the base, targets that can't be served on it are known too.
+    config = json.dumps(served_config(lora)).encode()
+    verdict = inspect(from_config(config), base, _limits(spec.engine), base_name=spec.base_model.name)
+    if verdict.compatible == "False":
+        raise Refusal(Reason.NOT_SERVABLE, f"{_engine(spec)} could not serve this adapter: {verdict.message()}")
 
 
 def _check_ranks(spec: TrainSpec, base: Base) -> None:

@@ -6,9 +6,10 @@ shapes can't be checked.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .families import FAMILIES, Family, blocks_of, family_of
+from .families import FAMILIES, family_of
+from .family import Family, blocks_of
 from .header import Header
 
 # Dtypes in which several numbers may share one element, so that the shape is not the module's.
@@ -25,8 +26,12 @@ class Base:
     modules: Mapping[str, tuple[int, int]]
     # Its other modules, as far as they are known: PEFT refuses a config that means one of them.
     others: frozenset[str] = frozenset()
+    # Those on which PEFT puts a LoRA where the config means them, and vLLM takes none: what sees, and the like.
+    unserved: frozenset[str] = frozenset()
     embedding: str = "model.embed_tokens"
     head: str = "lm_head"
+    # The beginning of its modules' names before transformers 4.52, and now; PEFT and vLLM take both.
+    formerly: tuple[str, str] = ("", "")
     # On which of embedding and head vLLM takes a LoRA; None: an architecture that is not known.
     takes: frozenset[str] | None = None
     # Whether its modules are surely called as PEFT calls them: a checkpoint of an unknown architecture may differ.
@@ -62,12 +67,19 @@ def base_from_headers(headers: Iterable[Header], config: Mapping[str, object] | 
     can be told to be whole.
     """
     matrices: dict[str, tuple[int, int]] = {}
+    norms: set[str] = set()
     for name, shape in _weights(headers):
         if shape is None:
             return None
-        matrices[name] = shape
+        if len(shape) == 1:
+            norms.add(name)
+        else:
+            matrices[name] = shape[0], shape[1]
     family = _family(config or {})
-    return base_from_shapes(_as_named(matrices, family) if family else matrices, config)
+    if family:
+        return base_from_shapes(_as_named(matrices, family), config)
+    unknown = base_from_shapes(matrices, config)
+    return unknown and replace(unknown, others=unknown.others | norms)
 
 
 def base_from_shapes(shapes: Mapping[str, Sequence[int]], config: Mapping[str, object] | None = None) -> Base | None:
@@ -103,6 +115,8 @@ def _base(layers: int, modules: Mapping[str, tuple[int, int]], family: Family, c
         layers=layers,
         modules=modules,
         others=family.others(config, layers),
+        unserved=family.unserved_modules(config, layers),
+        formerly=family.formerly,
         embedding=family.embedding,
         head=family.head,
         takes=family.takes if known else None,
@@ -122,9 +136,9 @@ def _unknown(matrices: Mapping[str, tuple[int, int]]) -> Base | None:
 
 def _as_named(matrices: Mapping[str, tuple[int, int]], family: Family) -> dict[str, tuple[int, int]]:
     """Call the checkpoint's modules what PEFT calls them, and turn those that are kept as (in, out)."""
-    if family.stored_as is not None:
-        decoder = family.prefix.removesuffix("layers")
-        matrices = {name.replace(family.stored_as, decoder, 1): shape for name, shape in matrices.items()}
+    old, new = family.formerly
+    if old:
+        matrices = {name.replace(old, new, 1): shape for name, shape in matrices.items()}
     stem = family.prefix.partition(".")[0]
     named = {}
     outside = (family.head, "lm_head", "embed_out")
@@ -148,12 +162,12 @@ def _llama_of(named: Mapping[str, tuple[int, int]]) -> tuple[int, dict[str, tupl
     return (layers, modules) if layers and named.keys() <= modules.keys() else None
 
 
-def _weights(headers: Iterable[Header]) -> Iterator[tuple[str, tuple[int, int] | None]]:
-    """Yield each module that has a matrix; a shape of None where it is packed and tells nothing."""
+def _weights(headers: Iterable[Header]) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+    """Yield each module that has a matrix, or a norm's row; a shape of None where it is packed and tells nothing."""
     for header in headers:
         for name, tensor in header.tensors.items():
             if name.endswith(_PACKED_NAMES):
                 yield name, None
-            elif name.endswith(".weight") and len(tensor.shape) == 2:
-                rows, columns = tensor.shape
-                yield name.removesuffix(".weight"), None if tensor.dtype in _PACKED else (rows, columns)
+            elif name.endswith(".weight") and len(tensor.shape) in (1, 2):
+                packed = len(tensor.shape) == 2 and tensor.dtype in _PACKED
+                yield name.removesuffix(".weight"), None if packed else tensor.shape

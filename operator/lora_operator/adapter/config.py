@@ -18,6 +18,8 @@ CONFIG_LIMIT = 1024 * 1024
 # A rank beyond this is no low rank; it also keeps figures of 10,000 digits out of every sum.
 _RANK_LIMIT = 2**16
 _VALUES_LIMIT = 200_000
+# So many targets PEFT takes another way: it looks for shorter names that tell them from the other modules as well.
+CONDENSED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class LoraConfig:
     use_rslora: bool
     target_modules: tuple[str, ...] | str
     exclude_modules: tuple[str, ...] | str
-    layers_to_transform: tuple[int, ...] | None
+    layers_to_transform: tuple[float, ...] | None
     layers_pattern: tuple[str, ...]
     rank_pattern: dict[str, int]
     alpha_pattern: dict[str, float]
@@ -180,21 +182,26 @@ class _Reader:
         if isinstance(value, str) and value:
             return value
         if _is_texts(value) and (value or not required):
+            if name == "target_modules" and "" in value and len(set(value)) >= CONDENSED:
+                self._refuse(name, value, "no empty name among so many")
             return tuple(value)
         if required or value:
             self._refuse(name, value, "a list of module names" if name in self._raw else "set")
         return ()
 
-    def layers(self) -> tuple[int, ...] | None:
+    def layers(self) -> tuple[float, ...] | None:
         value = self._raw.get("layers_to_transform")
         if value is None or value == []:
             return None
         layers = value if isinstance(value, list) else [value]
-        # One that is not there is none that is transformed.
-        if all(type(layer) is int for layer in layers):
-            return tuple(layers)
-        self._refuse("layers_to_transform", value, "layer numbers")
-        return None
+        # One that is not there is none that is transformed. PEFT looks for a layer's number among them, as which 0.0
+        # and false are as good as 0; by itself it takes none with a point.
+        if isinstance(value, float) or not all(isinstance(layer, int | float) for layer in layers):
+            self._refuse("layers_to_transform", value, "layer numbers")
+            return None
+        if any(type(layer) is not int for layer in layers):
+            self._warn("layers_to_transform", value, "whole numbers")
+        return tuple(layers)
 
     def layers_pattern(self) -> tuple[str, ...]:
         value = self._raw.get("layers_pattern")

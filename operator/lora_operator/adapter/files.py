@@ -136,7 +136,8 @@ def check_files(adapter: Adapter, findings: Findings) -> None:
             expected="one file (vLLM and PEFT load no more)",
             fix="save the adapter into one file",
         )
-    if adapter.index_bytes is not None:
+    # Beside the one file, vLLM and PEFT never look at it.
+    if adapter.index_bytes is not None and WEIGHTS not in weights:
         check_index(adapter.index_bytes, adapter.headers, findings)
     if not weights and not _reported(adapter, WEIGHTS):
         pickles = [name for name in PICKLES if name in adapter.files]

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from .base import Base
 from .config import LoraConfig, parse_config
 from .engine import EngineLimits, check_engine, check_modules, check_rank
+from .experts import check_experts, check_planned_experts
 from .files import Adapter, check_files
 from .findings import Code, Findings, Summary, Verdict
 from .names import is_hub_id, is_weights
@@ -23,7 +24,7 @@ from .shapes import (
     check_targets,
     check_tying,
 )
-from .tensors import Module, check_pairs, find_modules
+from .tensors import Module, check_pairs, find_modules, under_present_names
 from .values import check_values
 from .variants import check_variant
 
@@ -47,7 +48,7 @@ def inspect(
     findings.add_all(adapter.problems)
     check_files(adapter, findings)
     config = parse_config(adapter.config_bytes, findings) if adapter.config_bytes is not None else None
-    modules = find_modules(adapter, findings)
+    modules = under_present_names(find_modules(adapter, findings), base)
     check_pairs(modules, findings)
     readable = bool(modules) and not findings.has(Code.MISSING_FILE, Code.MALFORMED_HEADER, Code.TRUNCATED_FILE)
     shapes_checked = base is not None and config is not None and readable
@@ -56,7 +57,7 @@ def inspect(
         check_rank(engine, config, findings)
         check_variant(config, findings)
         patterns = Patterns(config)
-        named = (*base.modules, *base.others) if base else ()
+        named = (*base.modules, *base.others, *base.unserved) if base else ()
         affordable = patterns.are_affordable([*modules, *named], findings)
         if affordable:
             check_scope(modules, patterns, findings)
@@ -92,9 +93,13 @@ def _check_base(  # noqa: PLR0913, PLR0917 - it hands on what each rule needs
     if patterns:
         check_targets(patterns, base, findings)
     if adapter.level == "config":
-        return check_plan(config, patterns, base, findings) if patterns else ()
+        if patterns is None:
+            return ()
+        check_planned_experts(config, patterns, base, findings)
+        return check_plan(config, patterns, base, findings)
     check_against_base(modules, base, findings)
     if patterns:
+        check_experts(modules, config, patterns, base, findings)
         check_missing(modules, config, patterns, base, findings)
     return modules.keys()
 

@@ -1,14 +1,16 @@
 """Which modules a config names: PEFT's matching of target_modules, rank_pattern and their like.
 
 PEFT and vLLM take many of these for regexes, and run them; here a plain name is compared as one, and a regex is run by
-an automaton that always ends. One that can't be had that way is a finding; what it names is then None, not known.
+an automaton that always ends, or by Python's re where it surely ends soon. One that can't be had that way is refused;
+what it names is then None, not known.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
-from .config import LoraConfig
+from .backtracking import Backtracking
+from .config import CONDENSED, LoraConfig
 from .findings import Code, Findings
 from .literals import Literals
 from .names import CONFIG
@@ -19,7 +21,7 @@ _LITERAL = re.compile(r"\^?[A-Za-z0-9_.-]{1,512}")
 _LAYER = re.compile(r"\.(\d{1,6})\.")
 # How PEFT finds the number of a layer, without layers_pattern: the first after two names.
 _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(\d+)\.")
-_LAYERS_PATTERN = re.compile(r"[A-Za-z0-9_]{1,64}")
+_LAYERS_PATTERN = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 # Neither Linear nor Conv1D, or the head: no part of what PEFT calls all-linear.
 _NO_LINEAR = frozenset({"embed_tokens", "lm_head", "wte", "wpe", "word_embeddings", "embed_in", "embed_out"})
 # To the package `regex`, with which vLLM matches, these mean "about like this" and classes of characters.
@@ -32,6 +34,8 @@ _CUTS_LIMIT = 200_000_000
 _LAYERS_PATTERNS_LIMIT = 64
 
 Value = TypeVar("Value")
+# A list of names, a regex, or one that is not run.
+_Names = frozenset[str] | Regex | Backtracking | None
 
 
 def is_literal(key: str) -> bool:
@@ -111,11 +115,14 @@ class Targets:
         self._all_linear = isinstance(targets, str) and targets.lower() == "all-linear"
         self._targets = None if self._all_linear else self._names("target_modules", targets)
         self._excluded = self._names("exclude_modules", config.exclude_modules)
-        self.regexes = sum(isinstance(names, Regex) for names in (self._targets, self._excluded))
+        self.regexes = sum(isinstance(names, Regex | Backtracking) for names in (self._targets, self._excluded))
         self.lists = sum(isinstance(names, frozenset) and bool(names) for names in (self._targets, self._excluded))
         layers = config.layers_to_transform
         self._layers = None if layers is None else frozenset(layers)
         self._layer_patterns = _layer_patterns(config.layers_pattern)
+        if self._layer_patterns is None:
+            error = UnknownRegexError("a regex, in which the layer's number is to be found")
+            self.refused.append(("layers_pattern", ", ".join(config.layers_pattern), error))
 
     def has(self, module: str) -> bool | None:
         """Tell whether PEFT would put a LoRA on *module*; None where a regex that was refused decides."""
@@ -125,9 +132,12 @@ class Targets:
         if self._all_linear:
             return module.rpartition(".")[2] not in _NO_LINEAR
         targeted = self._matches("target_modules", self._targets, module)
-        # A full name counts in every layer; only a part of a name is narrowed by layers_to_transform.
-        if not targeted or self._layers is None or not isinstance(self._targets, frozenset) or module in self._targets:
+        if not targeted or self._layers is None or not isinstance(self._targets, frozenset):
             return targeted
+        # A full name counts in every layer; only a part of a name is narrowed by layers_to_transform. Of many names
+        # PEFT takes the parts that are enough to tell them.
+        if module in self._targets and len(self._targets) < CONDENSED:
+            return True
         return self._is_in_layers(module)
 
     def among(self, others: Iterable[str]) -> list[str]:
@@ -145,10 +155,10 @@ class Targets:
         found = next((match for pattern in self._layer_patterns if (match := pattern.match(module))), None)
         return found is not None and int(found[1]) in self._layers
 
-    def _matches(self, name: str, names: frozenset[str] | Regex | None, module: str) -> bool | None:
+    def _matches(self, name: str, names: _Names, module: str) -> bool | None:
         if names is None or any(name == refused for refused, _, _ in self.refused):
             return None
-        if not isinstance(names, Regex):
+        if isinstance(names, frozenset):
             # Nearly all adapters name modules by their last part.
             return module[module.rfind(".") + 1 :] in names or not names.isdisjoint(_suffixes(module))
         try:
@@ -157,11 +167,14 @@ class Targets:
             self.refused.append((name, str(names), error))
             return None
 
-    def _names(self, name: str, value: tuple[str, ...] | str) -> frozenset[str] | Regex | None:
+    def _names(self, name: str, value: tuple[str, ...] | str) -> _Names:
         if not isinstance(value, str):
             return frozenset(value)
         try:
-            return Regex(value, self._budget)
+            try:
+                return Regex(value, self._budget)
+            except UnknownRegexError:
+                return Backtracking(value)
         except RegexError as error:
             self.refused.append((name, value, error))
             return None
@@ -198,25 +211,23 @@ class Patterns:
         keys = [("rank_pattern", *refused) for refused in self.ranks.refused]
         keys += [("alpha_pattern", *refused) for refused in self.alphas.refused]
         for name, text, error in [*keys, *self.targets.refused]:
-            # A list of names is as good; a key that can't be run leaves rank or scaling open, so it is an error.
-            endless = isinstance(error, EndlessRegexError) or name.endswith("_pattern")
             if isinstance(error, BrokenRegexError):
                 _report_broken(name, text, error, findings)
-            elif endless:
+            elif isinstance(error, UnknownRegexError) and not name.endswith("_pattern"):
+                findings.warning(
+                    Code.NOT_CHECKED,
+                    name,
+                    found=f"a regex that is not run here ({error}): {text}",
+                    expected="names, or a regex of fewer loops and branches",
+                    fix="make sure that it names exactly the modules in the file, or write a list of their names",
+                )
+            else:
                 findings.error(
                     Code.PATTERN_NOT_SUPPORTED,
                     name,
                     found=f"{text} ({error})",
-                    expected="names, or a regex that always ends (PEFT runs it, and may never answer)",
+                    expected="names, or a regex that surely ends (PEFT runs it, and may never answer)",
                     fix="write the modules' names",
-                )
-            else:
-                findings.warning(
-                    Code.NOT_CHECKED,
-                    name,
-                    found=f"a regex that is not understood here ({error}): {text}",
-                    expected="names, or a regex without flags, references and looking round",
-                    fix="make sure that it names exactly the modules in the file, or write a list of their names",
                 )
 
 

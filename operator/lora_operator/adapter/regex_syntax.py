@@ -4,6 +4,7 @@ Over printable ASCII, the characters of module names. Flags, back references and
 here, nor is looking round, but for looking ahead after a beginning of one length; that is said.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ _DEPTH_LIMIT = 40
 _ROUNDS_LIMIT = 8
 # So many loops in a row cost re their number as a power of the name's length.
 _LOOPS_LIMIT = 6
+# So many choices in a row, each of two ways, cost re two to their power. A loop in a row is as good as four.
+_CHOICES_LIMIT = 32
 
 _ALL = (1 << 128) - 1
 _ANY = _ALL & ~(1 << ord("\n"))
@@ -86,8 +89,11 @@ def parse(text: str) -> Tree:
     parser = _Parser(text)
     node = parser.whole()
     for part in (node, *(condition for _, condition in parser.ahead)):
-        if _loops(part) > _LOOPS_LIMIT:
+        loops = _loops(part)
+        if loops > _LOOPS_LIMIT:
             raise EndlessRegexError(f"more than {_LOOPS_LIMIT} loops in a row")
+        if 4 * loops + _choices(part) > _CHOICES_LIMIT:
+            raise EndlessRegexError(f"more than two to the power of {_CHOICES_LIMIT} ways through it")
     return Tree(node, tuple(parser.ahead))
 
 
@@ -288,6 +294,20 @@ def _loops(node: Node) -> int:
             return _loops(body) * (high or 1) + many
         case _:
             return 0
+
+
+def _choices(node: Node) -> float:
+    """Return how often re may have to choose between two ways, loops of many rounds aside."""
+    match node:
+        case Either(branches):
+            own = 0.0 if _is_set(branches) else math.log2(len(branches))
+            return own + max(_choices(branch) for branch in branches)
+        case Then(parts):
+            return sum(_choices(part) for part in parts)
+        case Loop(body, low, high) if high is not None and high <= _ROUNDS_LIMIT:
+            return _choices(body) * high + math.log2(high - low + 1)
+        case _:
+            return 0.0
 
 
 def _width(node: Node) -> int | None:

@@ -12,14 +12,19 @@ from .tensors import Module
 
 def check_scope(modules: Mapping[str, Module], patterns: Patterns, findings: Findings) -> None:
     """Report modules that the config leaves out, and ranks that are not the config's."""
-    unknown = 0
     for module in modules.values():
         rank = patterns.ranks.of(module.name)
         if rank is not None:
             _check_rank(module, rank, findings)
-        targeted = patterns.targets.has(module.name)
-        unknown += targeted is None
-        if targeted is False:
+        if module.saved_as and not _same_by_both_names(module.name, module.saved_as, patterns):
+            findings.error(
+                Code.PATTERN_NOT_SUPPORTED,
+                module.saved_as,
+                found=f"another rank or alpha than {module.name}, its name today",
+                expected="keys of rank_pattern and alpha_pattern that mean both (vLLM looks up one, PEFT the other)",
+                fix="write keys by the names' ends, e.g. q_proj",
+            )
+        if patterns.targets.has(module.name) is False:
             findings.error(
                 Code.NOT_TARGETED,
                 module.name,
@@ -27,14 +32,11 @@ def check_scope(modules: Mapping[str, Module], patterns: Patterns, findings: Fin
                 expected="a module that target_modules, exclude_modules and layers_to_transform leave in",
                 fix="take the config it was trained with (vLLM applies every tensor, PEFT what the config names)",
             )
-    if unknown and not patterns.targets.refused:
-        findings.warning(
-            Code.NOT_CHECKED,
-            "layers_pattern",
-            found=f"a regex, for {unknown} modules",
-            expected="names, e.g. layers",
-            fix="make sure that it names exactly the modules in the file",
-        )
+
+
+def _same_by_both_names(name: str, other: str, patterns: Patterns) -> bool:
+    lookups = (patterns.ranks, patterns.alphas)
+    return all(lookup.of(name) == lookup.of(other) for lookup in lookups)
 
 
 def _check_rank(module: Module, rank: int, findings: Findings) -> None:

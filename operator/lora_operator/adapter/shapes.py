@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from .base import Base
 from .config import LoraConfig
 from .engine import EngineLimits
+from .experts import is_expert
 from .findings import Code, Findings
 from .patterns import Patterns, layer_of
 from .tensors import Module
@@ -50,7 +51,6 @@ def check_against_base(modules: Mapping[str, Module], base: Base, findings: Find
                     expected=f"{expected}",
                     fix="serve it on the base it was trained on, or train it on this one",
                 )
-    _check_experts(modules, findings)
 
 
 def check_targets(patterns: Patterns, base: Base, findings: Findings) -> None:
@@ -67,7 +67,7 @@ def check_targets(patterns: Patterns, base: Base, findings: Findings) -> None:
 
 
 def check_plan(config: LoraConfig, patterns: Patterns, base: Base, findings: Findings) -> frozenset[str]:
-    """Before training: return the modules that PEFT will put a LoRA on; report if there are none."""
+    """Before training: return the modules that PEFT will put a LoRA on; report if there are none, or others as well."""
     planned = {name: patterns.targets.has(name) for name in base.modules}
     if not any(targeted is None or targeted for targeted in planned.values()):
         findings.error(
@@ -76,6 +76,15 @@ def check_plan(config: LoraConfig, patterns: Patterns, base: Base, findings: Fin
             found=config.target_modules,
             expected="modules of the base, e.g. q_proj",
             fix="name modules that the base has, or all-linear",
+        )
+    unserved = sorted(filter(patterns.targets.has, base.unserved))
+    if unserved:
+        findings.error(
+            Code.UNKNOWN_MODULE,
+            "target_modules",
+            found=f"{len(unserved)} modules on which vLLM takes no LoRA as well, e.g. {unserved[0]}",
+            expected="none of them",
+            fix="leave them out of target_modules, or add exclude_modules, e.g. .*vision_tower.*",
         )
     return frozenset(name for name, targeted in planned.items() if targeted)
 
@@ -149,7 +158,8 @@ def check_missing(
 ) -> None:
     """Report modules that the config means and the file has no tensors for."""
     has = patterns.targets.has
-    missing = [name for name in base.modules if name not in modules and not _is_expert(name) and has(name)]
+    meant = (name for name in (*base.modules, *base.unserved) if name not in modules)
+    missing = [name for name in meant if not is_expert(name) and has(name)]
     if not missing:
         return
     # PEFT starts such a module at B = 0, which changes nothing - unless the config asks for a random B.
@@ -161,23 +171,6 @@ def check_missing(
         expected="tensors for each",
         fix="if they were trained, save the adapter again; else leave them out",
     )
-
-
-def _check_experts(modules: Mapping[str, Module], findings: Findings) -> None:
-    experts = [name for name in modules if _is_expert(name)]
-    if experts:
-        findings.warning(
-            Code.NOT_CHECKED,
-            experts[0],
-            found=f"LoRAs on experts ({len(experts)} modules), of which only the shapes were compared",
-            expected="a GPU, whose kernels for experts take LoRAs",
-            fix="check that the adapter answers as it should",
-        )
-
-
-def _is_expert(name: str) -> bool:
-    # Since transformers 5 they are one tensor a layer, on which PEFT puts no LoRA by a module's name.
-    return ".experts." in name
 
 
 def _report_names(modules: Mapping[str, Module], findings: Findings) -> None:
@@ -193,10 +186,10 @@ def _report_names(modules: Mapping[str, Module], findings: Findings) -> None:
 def _report_module(name: str, base: Base, findings: Findings) -> None:
     layer = layer_of(name)
     beyond = layer is not None and layer >= base.layers
-    findings.error(
-        Code.LAYER_OUT_OF_RANGE if beyond else Code.UNKNOWN_MODULE,
-        name,
-        found="in the adapter",
-        expected=f"a module of the base, which has {base.layers} layers",
-        fix="serve it on the base it was trained on (vLLM drops such tensors without a word, or refuses them)",
-    )
+    if is_expert(name) and not any(map(is_expert, base.modules)):
+        expected, fix = "none on experts, where PEFT leaves it out", "train without experts, or merge it into the base"
+    else:
+        expected = f"a module of the base, which has {base.layers} layers"
+        fix = "serve it on the base it was trained on (vLLM drops such tensors without a word, or refuses them)"
+    code = Code.LAYER_OUT_OF_RANGE if beyond else Code.UNKNOWN_MODULE
+    findings.error(code, name, found="in the adapter", expected=expected, fix=fix)

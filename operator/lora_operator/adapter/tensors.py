@@ -5,8 +5,9 @@ vLLM applies every tensor that it can make sense of, PEFT those under the names 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from .base import Base
 from .files import Adapter
 from .findings import Code, Findings
 from .floats import FLOATS
@@ -26,6 +27,8 @@ class Module:
     name: str
     embedding: bool
     halves: dict[str, Tensor] = field(default_factory=dict)
+    # What the file calls it, where that is an older name.
+    saved_as: str | None = None
 
     def rank(self, half: str) -> int | None:
         """Return the rank that the shape of *half* tells; None where it is no matrix."""
@@ -35,7 +38,7 @@ class Module:
     def tensor_name(self, half: str) -> str:
         """Return the name under which PEFT saves *half*."""
         tail = f"lora_embedding_{half}" if self.embedding else f"lora_{half}.weight"
-        return f"{_PREFIX}{self.name}.{tail}"
+        return f"{_PREFIX}{self.saved_as or self.name}.{tail}"
 
 
 def find_modules(adapter: Adapter, findings: Findings) -> dict[str, Module]:
@@ -65,6 +68,17 @@ def find_modules(adapter: Adapter, findings: Findings) -> dict[str, Module]:
             fix="save the adapter again after training",
         )
     return modules
+
+
+def under_present_names(modules: Mapping[str, Module], base: Base | None) -> dict[str, Module]:
+    """Call modules as transformers calls them now, where the file has a name that PEFT and vLLM know to be older."""
+    old, new = base.formerly if base else ("", "")
+    named = dict(modules)
+    for name in [name for name in modules if old and name.startswith(old)]:
+        present = new + name.removeprefix(old)
+        if present not in named:
+            named[present] = replace(named.pop(name), name=present, saved_as=name)
+    return named
 
 
 def check_pairs(modules: Mapping[str, Module], findings: Findings) -> None:

@@ -45,6 +45,7 @@ _READ_ELSEWHERE = {
     "rank_pattern", "alpha_pattern", "base_model_name_or_path", "lora_dropout", "peft_type", "use_dora", "bias",
     "lora_bias", "modules_to_save", "init_lora_weights", "task_type", "ensure_weight_tying",
 }  # fmt: skip
+_NOT_FIELDS = frozenset({"self", "cls"})
 # They change training, or where files are found, and no answer.
 _HARMLESS = {
     "auto_mapping", "corda_config", "eva_config", "fan_in_fan_out", "inference_mode", "loftq_config", "lora_ga_config",
@@ -73,7 +74,15 @@ def check_variant(config: LoraConfig, findings: Findings) -> None:
                 fix=f"correct it in {CONFIG}",
             )
     _check_eva(raw.get("eva_config"), findings)
-    for name in raw.keys() - _READ_ELSEWHERE - _HARMLESS - _UNSUPPORTED.keys():
+    for name in _NOT_FIELDS & raw.keys():
+        findings.error(
+            Code.MALFORMED_CONFIG,
+            name,
+            found=raw[name],
+            expected="no such field: Python's own name for what PEFT makes of the config, which it can't have twice",
+            fix=f"leave it out of {CONFIG}",
+        )
+    for name in raw.keys() - _NOT_FIELDS - _READ_ELSEWHERE - _HARMLESS - _UNSUPPORTED.keys():
         if raw[name]:
             findings.warning(
                 Code.UNKNOWN_FIELD,

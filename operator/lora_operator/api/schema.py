@@ -2,7 +2,7 @@
 
 All of it ends up in the CRDs (`hack/generators/crds.py`) as bounds and rules that the apiserver checks, so that the
 passes never have to. The docstring under a field is its description in `kubectl explain`: it begins with the field's
-name.
+name. The generator reads it (`hack/generators/described.py`), for pydantic would do so at every start of every program.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ class Model(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
         extra="ignore",
-        use_attribute_docstrings=True,
     )
 
 

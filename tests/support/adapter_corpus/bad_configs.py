@@ -4,10 +4,13 @@ from dataclasses import replace
 
 from lora_operator import adapter
 from lora_operator.adapter import Code
-from support.adapter_corpus.case import ALL, CPU, Case, bad, with_config
+from support.adapter_corpus.case import ALL, CPU, MANY_NAMES, Case, bad, with_config
 from support.adapters import make_adapter, with_null
 
 _OWN_TENSORS = "PEFT saves tensors of its own along, which vLLM refuses: without them, it is not what was trained"
+
+_TWO_LIBRARIES = "vLLM matches with another library than PEFT's: only what is surely the same in both is run"
+_NO_LIST = "PEFT writes a list; what iterates like one is a mistake that another version may take otherwise"
 
 _FIELDS = (
     bad("rank 0", Code.MALFORMED_CONFIG, with_config(r=0)),
@@ -30,7 +33,42 @@ _FIELDS = (
     bad("dropout as a text", Code.MALFORMED_CONFIG, with_config(lora_dropout="0.1")),
     bad("rank_pattern null", Code.MALFORMED_CONFIG, lambda: with_null("rank_pattern")),
     bad("targets in a list of lists", Code.MALFORMED_CONFIG, with_config(target_modules=[["q_proj"]])),
-    bad("all layers transformed by true", Code.MALFORMED_CONFIG, with_config(layers_to_transform=True)),
+    bad("layers transformed by a number with a point", Code.MALFORMED_CONFIG, with_config(layers_to_transform=1.0)),
+    bad("layers transformed by texts", Code.MALFORMED_CONFIG, with_config(layers_to_transform=["0", "1"])),
+    bad(
+        "too many targets for an empty name among them",
+        Code.MALFORMED_CONFIG,
+        with_config(target_modules=["q_proj", "v_proj", "", *(f"c{number}" for number in range(17))]),
+    ),
+    *(
+        bad(f"{field} an object", Code.MALFORMED_CONFIG, with_config(**{field: value}, **others), why=_NO_LIST)
+        for field, value, others in (
+            ("target_modules", {"q_proj": 1, "v_proj": 2}, {}),
+            ("exclude_modules", {"a": 1}, {}),
+            ("layers_pattern", {"layers": 1}, {"layers_to_transform": [0, 1]}),
+        )
+    ),
+    bad(
+        "a number among the targets",
+        Code.MALFORMED_CONFIG,
+        with_config(target_modules=["q_proj", "v_proj", 7]),
+        why=_NO_LIST,
+    ),
+    bad("layers_pattern false", Code.MALFORMED_CONFIG, with_config(layers_pattern=False), why=_NO_LIST),
+    bad(
+        "layers_pattern a regex",
+        Code.PATTERN_NOT_SUPPORTED,
+        with_config(layers_to_transform=[0, 1], layers_pattern=["lay[a-z]+"]),
+        why="which number it ends before can't be told without running it, and names say as much",
+    ),
+    bad(
+        "a rank of true in rank_pattern",
+        Code.MALFORMED_CONFIG,
+        with_config(rank_pattern={"c_attn": True}),
+        why="a rank is a number",
+    ),
+    bad("a field of Python's own", Code.MALFORMED_CONFIG, with_config(self=1)),
+    bad("another field of Python's own", Code.MALFORMED_CONFIG, lambda: with_null("cls")),
     bad("an EVA config with a rho below 1", Code.MALFORMED_CONFIG, with_config(eva_config={"rho": 0.1})),
     bad("an EVA config with a rho of null", Code.MALFORMED_CONFIG, with_config(eva_config={"rho": None})),
     bad("an EVA config with a tau of 5", Code.MALFORMED_CONFIG, with_config(eva_config={"tau": 5.0})),
@@ -72,6 +110,11 @@ _PATTERNS = (
             with_config(alpha_pattern={key: 128}))
         for key in ("(?:v_prox){s<=1}", "(v_prox){1<=e<=2}", "[[:alpha:]]_proj", "[^[:digit:]]_proj")
     ),
+    *(
+        bad(f"alpha_pattern with more than the regexes that both read alike: {key}", Code.PATTERN_NOT_SUPPORTED,
+            with_config(alpha_pattern={key: 64}), why=_TWO_LIBRARIES)
+        for key in ("q++_proj", "q_proj(?#x)", "q_proj{", "q_proj{x}", r"(?<=\.)q_proj", "(?>q)_proj")
+    ),
     bad("a pattern that begins with a count", Code.MALFORMED_CONFIG, with_config(alpha_pattern={"{2}q_proj": 4})),
     bad("a pattern with two groups of one name", Code.MALFORMED_CONFIG,
         with_config(alpha_pattern={"(?P<a>q)(?P<a>_)proj": 4})),
@@ -99,6 +142,16 @@ _SCOPE = (
     bad("targets that end within a name", Code.NOT_TARGETED, with_config(target_modules=["attn.q_proj", "v_proj"])),
     bad("layers of a name that is not there", Code.NOT_TARGETED,
         with_config(layers_to_transform=[0, 1], layers_pattern="h")),
+    bad("layers of an empty name", Code.NOT_TARGETED, with_config(layers_to_transform=[0, 1], layers_pattern=[""])),
+    bad("layers transformed by true", Code.NOT_TARGETED, with_config(layers_to_transform=True)),
+    bad("many full names, beside the layers transformed", Code.NOT_TARGETED, with_config(
+        target_modules=MANY_NAMES, layers_to_transform=[0])),
+    bad("a regex that refers back to what is not there", Code.NOT_TARGETED,
+        with_config(target_modules=r".*\.(q)\1_proj")),
+    bad("a regex that looks behind, narrower than the tensors", Code.NOT_TARGETED,
+        with_config(target_modules=r".*(?<=self_attn\.)q_proj")),
+    bad("excluded by a regex that looks behind", Code.NOT_TARGETED,
+        with_config(exclude_modules=r".*(?<=self_attn\.)v_proj")),
     bad("excluded though in the file", Code.NOT_TARGETED, with_config(exclude_modules=["v_proj"])),
     bad("excluded by a regex though in the file", Code.NOT_TARGETED, with_config(exclude_modules=r".*v_proj")),
     bad("layers narrower than the tensors", Code.NOT_TARGETED, with_config(layers_to_transform=1)),
@@ -126,6 +179,7 @@ _VARIANTS = (
         lambda: make_adapter(rank=5, config={"init_lora_weights": "orthogonal"})),
     bad("an orthogonal init of an odd rank in rank_pattern", Code.MALFORMED_CONFIG, lambda: make_adapter(
         ranks={"v_proj": 5}, config={"rank_pattern": {"v_proj": 5}, "init_lora_weights": "orthogonal"})),
+    bad("an init that is an empty text", Code.UNSUPPORTED_VARIANT, with_config(init_lora_weights="")),
     bad("an init that is a number", Code.UNSUPPORTED_VARIANT, with_config(init_lora_weights=1)),
     bad("an unknown init", Code.UNSUPPORTED_VARIANT, with_config(init_lora_weights="magic")),
     bad("aLoRA", Code.UNSUPPORTED_VARIANT, with_config(alora_invocation_tokens=[1, 2])),
@@ -137,6 +191,7 @@ _VARIANTS = (
     bad("no trained tokens, in a list", Code.UNSUPPORTED_VARIANT, with_config(trainable_token_indices=[])),
     bad("no trained tokens, by false", Code.UNSUPPORTED_VARIANT, with_config(trainable_token_indices=False)),
     bad("VeLoRA", Code.UNSUPPORTED_VARIANT, with_config(velora_config={}), why=_OWN_TENSORS),
+    bad("MonteCLoRA false", Code.UNSUPPORTED_VARIANT, with_config(monteclora_config=False), why=_OWN_TENSORS),
     bad("MonteCLoRA", Code.UNSUPPORTED_VARIANT, with_config(monteclora_config={}), why=_OWN_TENSORS),
     bad("megatron", Code.UNSUPPORTED_VARIANT, with_config(megatron_config={"a": 1})),
     bad("arrow", Code.UNSUPPORTED_VARIANT, with_config(arrow_config={"top_k": 2})),
@@ -146,7 +201,8 @@ _VARIANTS = (
         why="this base lacks them; how vLLM serves them where there are experts is not judged yet"),
     bad("LoRA on parameters, by an empty text", Code.UNSUPPORTED_VARIANT, with_config(target_parameters="")),
     bad("embeddings tied by PEFT", Code.UNSUPPORTED_VARIANT,
-        lambda: make_adapter(targets=["embed_tokens"], config={"ensure_weight_tying": True}), askable=False),
+        lambda: make_adapter(targets=["embed_tokens"], config={"ensure_weight_tying": True}),
+        why="this base ties none, but a config.json that would tell that is not always at hand"),
     bad("no peft_type", Code.UNSUPPORTED_VARIANT, with_config(peft_type=None)),
     bad("peft_type in lower case", Code.UNSUPPORTED_VARIANT, with_config(peft_type="lora")),
     bad("another method", Code.UNSUPPORTED_VARIANT, with_config(peft_type="IA3")),

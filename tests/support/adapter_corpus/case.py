@@ -16,6 +16,7 @@ CPU = EngineLimits(max_lora_rank=16, device="cpu", dtype="float32", version="0.3
 """What `support.real_engine` is started with."""
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MANY_NAMES = [f"model.layers.{layer}.self_attn.{name}" for layer in range(16) for name in ("q_proj", "v_proj")]
 Q0 = "base_model.model.model.layers.0.self_attn.q_proj"
 
 Level = Literal["header", "full"]

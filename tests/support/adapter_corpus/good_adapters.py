@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from lora_operator.adapter import Code
-from support.adapter_corpus.case import ALL, CPU, Q0, Case, good, ones, with_config
+from support.adapter_corpus.case import ALL, CPU, MANY_NAMES, Q0, Case, good, ones, with_config
 from support.adapters import TINY_LLAMA, make_adapter, tensor, with_gain
 
 _FULL_NAMES = [f"model.layers.{layer}.self_attn.{name}" for layer in (0, 1) for name in ("q_proj", "v_proj")]
@@ -119,9 +119,41 @@ _TARGETS = (
     ),
     good("layers transformed that are not there, and are", with_config(layers_to_transform=[-1, 0, 1, 7])),
     good(
-        "layers transformed, of names that are a regex",
-        with_config(layers_to_transform=[0, 1], layers_pattern=["lay[a-z]+"]),
-        Code.NOT_CHECKED,
+        "layers transformed, of a name with dots",
+        with_config(layers_to_transform=[0, 1], layers_pattern=["model.layers"]),
+    ),
+    good(
+        "layers transformed, of an empty name and another",
+        with_config(layers_to_transform=[0, 1], layers_pattern=["", "layers"]),
+    ),
+    good(
+        "layers transformed, with a point and by true",
+        with_config(layers_to_transform=[0.0, True]),
+        Code.MALFORMED_CONFIG,
+    ),
+    good(
+        "layer 0 transformed, by false",
+        lambda: make_adapter(base=replace(TINY_LLAMA, layers=1), config={"layers_to_transform": False}),
+        Code.MALFORMED_CONFIG,
+    ),
+    *(
+        good(f"targets by a regex that only re runs: {regex}", with_config(target_modules=regex))
+        for regex in (
+            r".*(?<!vision)\.self_attn\.(q|v)_proj",
+            r"(?i).*\.(Q|v)_PROJ",
+            r".*\.[qv]++_proj",
+            r".*\.(q|v)_proj(?#x)",
+            r".*\.(?P<a>q|v)_proj(?P=a)?",
+            r"model\.(?:layers(?!\.9)).*\.(q|v)_proj",
+        )
+    ),
+    good(
+        "nearly too many targets for an empty name among them",
+        with_config(target_modules=["q_proj", "v_proj", "", *(f"c{number}" for number in range(16))]),
+    ),
+    good(
+        "many full names of layers that are transformed, and more",
+        with_config(target_modules=MANY_NAMES, layers_to_transform=[0, 1]),
     ),
     good(
         "one layer transformed, and which names are layers",
@@ -136,10 +168,8 @@ _TARGETS = (
     ),
 )
 
-_INITS = tuple(
-    good(f"init {name}", with_config(init_lora_weights=name))
-    for name in ("gaussian", "eva", "orthogonal", "mica", "lora_ga", False, "MiCA", 0)
-)
+_STARTS: tuple[object, ...] = ("gaussian", "eva", "orthogonal", "mica", "lora_ga", False, "MiCA", 0, [], {})
+_INITS = tuple(good(f"init {start}", with_config(init_lora_weights=start)) for start in _STARTS)
 
 _HARMLESS = (
     good("EVA with its config", with_config(init_lora_weights="eva", eva_config={"rho": 2.0, "tau": 0.99})),

@@ -72,7 +72,8 @@ _REGEXES = tuple(
             **{field: {pattern: 8} if field.endswith("_pattern") else pattern}),
         askable=False, why="PEFT never ends with it")
     for field in ("rank_pattern", "alpha_pattern", "target_modules", "exclude_modules")
-    for pattern in (_ENDLESS, "(a+)+$", "([a-z_.0-9]+)*!", "(.|.)*!")
+    for pattern in (_ENDLESS, "(a+)+$", "([a-z_.0-9]+)*!", "(.|.)*!", "(.|.)" * 40 + "!", ".?" * 40 + "!",
+                    r"(?<=a)(a+)+$")
 )  # fmt: skip
 
 _MANY = (

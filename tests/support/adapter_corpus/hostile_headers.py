@@ -37,6 +37,10 @@ def _first(**changes: object) -> AdapterFiles:
     return _header(change)
 
 
+def _metadata(value: object) -> AdapterFiles:
+    return _header(lambda text: json.dumps(json.loads(text) | {"__metadata__": value}))
+
+
 def _length(value: int) -> AdapterFiles:
     whole = make_adapter()
     return whole.with_file(WEIGHTS, value.to_bytes(8, "little") + whole.files[WEIGHTS][8:])
@@ -62,6 +66,10 @@ _TEXTS = (
         lambda: _header(lambda text: text[:-1] + "," + _again(text) + "}"),
         askable=False, why=_SAFETY),
     bad("a space before the header", Code.MALFORMED_HEADER, lambda: _header(lambda text: " " + text), askable=False,
+        why=_SAFETY),
+    bad("metadata null", Code.MALFORMED_HEADER, lambda: _metadata(None), why=_SAFETY),
+    bad("a field more in a tensor's entry", Code.MALFORMED_HEADER, lambda: _first(strides=[1, 2]), why=_SAFETY),
+    bad("line feeds after the header", Code.MALFORMED_HEADER, lambda: _header(lambda text: text + "\n" * 8),
         why=_SAFETY),
     bad("metadata that is a list", Code.MALFORMED_HEADER, lambda: _entries({"__metadata__": [], "a": _TENSOR})),
     bad("metadata with a number", Code.MALFORMED_HEADER, lambda: _entries({"__metadata__": {"a": 1}, "a": _TENSOR})),

@@ -51,12 +51,12 @@ def test_the_finding_names_the_field_that_is_not_finite() -> None:
 
 
 def test_the_finding_shows_what_was_found_and_how_to_write_it() -> None:
-    shown = adapter.inspect(make_adapter(config={"layers_to_transform": [0.5, 1]}).parts(), BASE, CPU).errors[0]
-    assert (shown.field, shown.found) == ("layers_to_transform", "[0.5, 1]")
+    shown = adapter.inspect(make_adapter(config={"layers_to_transform": ["0", 1]}).parts(), BASE, CPU).errors[0]
+    assert (shown.field, shown.found) == ("layers_to_transform", '["0", 1]')
     marked = GOOD.with_file(adapter.CONFIG, b"\xef\xbb\xbf" + GOOD.files[adapter.CONFIG])
     assert "save it without" in adapter.inspect(marked.parts(), BASE, CPU).message()
-    unclear = make_adapter(config={"target_modules": r".*\.(q)\1?_proj"})
-    assert "a list of their names" in adapter.inspect(unclear.parts(), BASE, CPU).message()
+    unclear = make_adapter(config={"target_modules": r"(?i)(.*\.)*(q|v)_proj"})
+    assert "write the modules' names" in adapter.inspect(unclear.parts(), BASE, CPU).message()
 
 
 @pytest.mark.timeout(60)
@@ -68,8 +68,7 @@ def test_a_regex_that_never_ends_is_never_run(field: str) -> None:
     value = {endless: 8} if field.endswith("_pattern") and field != "layers_pattern" else endless
     config = {field: value} | ({"layers_to_transform": [0, 1]} if field == "layers_pattern" else {})
     verdict = adapter.inspect(make_adapter(config=config).parts(), BASE, CPU)
-    assert {finding.code for finding in verdict.findings} <= {Code.NOT_CHECKED, Code.PATTERN_NOT_SUPPORTED}
-    assert verdict.findings
+    assert {finding.code for finding in verdict.findings} == {Code.PATTERN_NOT_SUPPORTED}
 
 
 TEXTS = st.text("aqLORA_.(é\ud800\n", max_size=4)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lora_operator.adapter.backtracking import Backtracking
 from lora_operator.adapter.regex_syntax import BrokenRegexError, EndlessRegexError, RegexError, UnknownRegexError
 from lora_operator.adapter.regexes import Regex
 
@@ -113,6 +114,9 @@ def test_what_people_write_is_understood(pattern: str) -> None:
         "x" * 9000,
         "(a{100}){100}",
         "a{9999}",
+        ".?" * 40 + "!",
+        "(.|.)" * 40 + "!",
+        "((.|.)(.|.)?){8}.*.*.*!",
     ],
 )
 def test_what_may_never_end_is_refused(pattern: str) -> None:
@@ -171,3 +175,34 @@ def test_what_looks_ahead_or_begins_a_name_is_told_as_by_re(pattern: str) -> Non
 def test_a_condition_after_a_beginning_of_one_length_is_understood() -> None:
     regex = Regex("^(model)(?!.*(lm_head|embed|norm)).*")
     assert [regex.fullmatch(name) for name in MODULES] == [True, True, False, False, True]
+
+
+ONLY_RE = st.sampled_from(
+    ["(?<=a)", "(?<!_)", r"(a)\1", "(?i)", "a++", "(?>a|ab)", "(?#x)", r"\x61", "(?(1)a|b)", ".*", "[^]|]", "?", "|"]
+)
+
+
+@given(st.lists(ONLY_RE | ATOMS, max_size=6).map("".join), st.lists(NAMES, max_size=3))
+def test_what_only_re_understands_is_told_as_by_re_or_refused(pattern: str, names: list[str]) -> None:
+    try:
+        regex = Backtracking(pattern)
+        found = [regex.fullmatch(name) for name in names]
+    except BrokenRegexError:
+        assert by_re(pattern, "") is None
+    except RegexError:
+        return
+    else:
+        assert found == [by_re(pattern, name) for name in names]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("pattern", [".*.*.*!", "(.|.)" * 20 + "!", ".?" * 24 + "!", "(a|b" + "|.." * 20 + "){,9}!"])
+def test_what_re_may_take_long_for_is_run_on_some_names_only(pattern: str) -> None:
+    with pytest.raises(RegexError):
+        deque(map(Backtracking(f"(?<=)?{pattern}").fullmatch, [f"{number}{'ab' * 100}" for number in range(1000)]), 0)
+
+
+def test_what_people_write_is_run_on_all_modules_of_the_largest_models() -> None:
+    names = [f"model.layers.{layer}.self_attn.part_{number:02}.up_proj" for layer in range(126) for number in range(17)]
+    regex = Backtracking(r".*(?<!vision_tower)\.layers\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)")
+    assert all(map(regex.fullmatch, names))

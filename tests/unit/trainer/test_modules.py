@@ -68,6 +68,15 @@ def test_a_module_that_the_base_lacks_is_refused(lora: dict[str, Any], sentence:
     assert str(refused.value).startswith(sentence)
 
 
+def test_targets_that_the_engine_takes_no_lora_on_are_refused() -> None:
+    experts = base_from_config(LLAMA | {"model_type": "mixtral", "num_local_experts": 2, "num_key_value_heads": 2})
+    servable.check_modules(on(targetModules=["q_proj", "o_proj"]), experts)
+    with pytest.raises(Refusal) as refused:
+        servable.check_modules(on(targetModules=["all-linear"]), experts)
+    assert refused.value.reason is Reason.NOT_SERVABLE
+    assert "name the modules of the attention" in str(refused.value)
+
+
 def test_what_is_excluded_and_not_there_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     servable.check_modules(on(excludeModules=["q_prj"]), BASE)
     assert "lora.excludeModules: acme/tiny has no module 'q_prj'; did you mean q_proj?" in capsys.readouterr().err
