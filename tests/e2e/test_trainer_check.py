@@ -64,7 +64,7 @@ WRONG: Mapping[str, tuple[str, dict[str, Any], ExitCode, str]] = {
         "Text",
         {"training": {"extraArgs": {"report_to": "wandb"}}},
         ExitCode.CONFIG_INVALID,
-        "training.extraArgs.report_to: wandb is not installed in the trainer's environment",
+        "training.extraArgs.report_to: wandb is not installed in the trainer's environment, which has no tracker; ",
     ),
     "an argument of another type": (
         "Text",
@@ -147,7 +147,7 @@ WRONG: Mapping[str, tuple[str, dict[str, Any], ExitCode, str]] = {
 }
 
 
-GPT2 = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 32, "n_head": 2}
+OPT = json.loads((EXAMPLES / "bases/opt/config.json").read_text())
 WITHIN = "rows within the positions that are learnt"
 
 
@@ -160,7 +160,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     (made["broken"] / "model.safetensors").write_bytes(b"cut off")
     for name, positions in (("learnt", 16), ("roomy", 64)):
         (made[name] / "model.safetensors").unlink()
-        (made[name] / "config.json").write_text(json.dumps({**GPT2, "n_positions": positions}))
+        (made[name] / "config.json").write_text(json.dumps({**OPT, "max_position_embeddings": positions}))
     asked = {name: ground.spec(data_format, **parts) for name, (data_format, parts, _, _) in WRONG.items()}
     return ground.check({**asked, WITHIN: ground.spec("Text", baseModel={"path": "roomy"})})
 

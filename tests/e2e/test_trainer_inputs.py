@@ -93,10 +93,12 @@ def calling(folder: Path) -> Path:
 
 def silent(ground: Ground) -> dict[str, Any]:
     """Write the calls with a content of null, or without one, and return where they are."""
-    path, calls = ground.folder / "silent.jsonl", copy.deepcopy(CALLS)
+    path, calls = ground.folder / "silent.jsonl", [copy.deepcopy(row) for row in CALLS]
     for number, row in enumerate(calls):
-        row["messages"][1].pop("content")
-        row["messages"][1] |= {"content": None} if number % 2 else {}
+        if number % 2:
+            row["messages"][1]["content"] = None
+        else:
+            del row["messages"][1]["content"]
     path.write_text(jsonl(calls))
     return {"source": {"path": str(path)}}
 

@@ -52,6 +52,8 @@ def test_two_processes_train_one_adapter_and_go_on_together_on_two_nodes(trainer
     # torchrun ends with 1; its first process and the launcher know better.
     assert (ended.exit_code, ended.result.reason) == (ExitCode.PREEMPTED, Reason.PREEMPTED), ended.log
     assert not is_published(api, "acme/two")
+    lines = ended.log.splitlines()
+    assert [line for line in lines if not re.match(r"\d\d:\d\d:\d\d ", line)] == [], "torch or its launcher talks"
 
     # As Kubeflow and JobSet say where the others are.
     nodes = wanted | {"parallelism": {"nodes": 2}}
@@ -140,16 +142,38 @@ def test_a_gate_measures_against_threshold_base_and_the_adapter_before(trainer: 
     assert "the adapter published before" in same.result.message
 
 
-def test_the_best_epoch_is_kept_and_readings_are_told(trainer: Trainer) -> None:
+WRITER = """
+import json, pathlib
+class SummaryWriter:
+    def __init__(self, log_dir):
+        self.path = pathlib.Path(log_dir) / "scalars"
+        self.path.parent.mkdir(exist_ok=True)
+    def add_scalar(self, name, value, step):
+        with self.path.open("a") as file:
+            file.write(json.dumps([name, value, step]) + chr(10))
+    def add_text(self, *_): pass
+    def flush(self): pass
+    def close(self): pass
+"""
+"""A TensorBoard that writes lines: transformers' own callback finds it where tensorboardX would be."""
+
+
+def test_the_best_epoch_is_kept_and_readings_are_told_to_a_tracker_too(trainer: Trainer) -> None:
     epochs = {"numTrainEpochs": 3, "perDeviceTrainBatchSize": 8, "learningRate": "1e-2", "maxLength": 64}
     wanted = spec(
         "acme/best",
-        training=epochs | {"loggingSteps": 1},
+        training=epochs | {"loggingSteps": 1, "extraArgs": {"report_to": "tensorboard"}},
         evaluation={"fraction": "0.2", "schedule": "Epoch", "keep": "Best"},
         checkpoint={"intervalSeconds": 3600, "retention": "Retain"},
     )
-    ended = trainer.run(wanted)
+    library, board = trainer.folder / "library", trainer.folder / "board"
+    library.mkdir()
+    (library / "tensorboardX.py").write_text(WRITER)
+    ended = trainer.run(wanted, PYTHONPATH=str(library), TENSORBOARD_LOGGING_DIR=str(board))
     assert ended.exit_code == ExitCode.OK, ended.log
+    tracked = [json.loads(line) for line in (board / "scalars").read_text().splitlines()]
+    losses = {step: value for name, value, step in tracked if name == "train/loss"}
+    assert losses == {one["step"]: pytest.approx(one["loss"], rel=1e-5) for one in ended.readings if "loss" in one}
     measured = [one["evalLoss"] for one in ended.readings if "evalLoss" in one]
     assert float(ended.result.metrics["eval_loss"]) == pytest.approx(min(measured), abs=1e-4)
     first = ended.readings[0]

@@ -55,8 +55,10 @@ def check_extra_args(spec: TrainSpec) -> None:
     extra_args.check(extra, known=get_type_hints(made), config=made.__name__)
     if "report_to" in extra:
         from transformers.integrations import get_available_reporting_integrations
+        from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-        extra_args.check_trackers(extra["report_to"], installed=get_available_reporting_integrations())
+        installed = get_available_reporting_integrations()
+        extra_args.check_trackers(extra["report_to"], installed=installed, known=INTEGRATION_TO_CALLBACK)
     config(spec, output_dir="state", accelerator=machine.here().accelerator)
 
 

@@ -60,7 +60,7 @@ class Report:
             return take()
         except Refusal as refusal:
             if refusal.reason is Reason.HUB_UNAVAILABLE:
-                self.line("not checked", f"{name}: {refusal}")
+                self.line("not checked", f"{name}: {str(refusal).removeprefix(name).lstrip()}")
             else:
                 self.line("refused", str(refusal))
                 self.refusals.append(refusal)

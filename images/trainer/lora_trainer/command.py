@@ -57,6 +57,7 @@ def main(arguments: Sequence[str], preemptions: Preemptions) -> int:
         cpu_max=environment.cpu_limit(),
         terminal=sys.stderr.isatty(),
     )
+    environment.tell_warnings()
     world = ranks.World()
     found: Result | None = None
     try:

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import warnings
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final
 
+from lora_trainer import log
+
+_SET_RIGHT: Final = (
+    "fan_in_fan_out is set to",  # on GPT-2, by peft itself
+    "PiSSA changes the base weights",  # what is saved is converted
+    "OLoRA changes the base weights",
+    "Could not find a config file in",  # under the base's own name; no adapter here changes a vocabulary
+)
+"""How warnings of peft begin that are of what is set right, by it or by this program."""
 CPU_LIMIT: Final = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -26,12 +37,30 @@ def settle(environ: MutableMapping[str, str], *, processors: int, cpu_max: str, 
     environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     environ.setdefault("DATASETS_VERBOSITY", "error")
+    # Each process is told in C++ that trl's choice of find_unused_parameters is slower than another.
+    environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # On a CPU it warns, whenever it is imported, that a kernel which nobody asked for is not there.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if not terminal:
         environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         environ.setdefault("TQDM_DISABLE", "1")
+
+
+def tell_warnings() -> None:
+    """Give a line to each warning that is for the person who trains; those for who writes programs are left out."""
+    if sys.warnoptions:  # somebody said what is to become of them
+        return
+    warnings.showwarning = _told
+    for kind in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+        warnings.simplefilter("ignore", kind)
+    for words in _SET_RIGHT:
+        warnings.filterwarnings("ignore", words)
+
+
+def _told(message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object) -> None:  # noqa: ARG001
+    package = filename.rpartition("site-packages/")[2].partition("/")[0]
+    log.say(f"warning: {package}: {' '.join(str(message).split())}")
 
 
 def threads(processors: int, cpu_max: str) -> int:

@@ -110,6 +110,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "eval_accumulation_steps": (1, math.inf),
     "label_smoothing_factor": (0, 1),
     "neftune_noise_alpha": (0, math.inf),
+    "pad_to_multiple_of": (1, math.inf),
     "per_device_eval_batch_size": (1, math.inf),
 }
 """From the one, to below the other: torch and transformers say so in use, or not at all."""
@@ -129,6 +130,8 @@ _WORDS: Final[Mapping[str, Sequence[str]]] = {
 
 NO_TRACKERS: Final = ("none", "all", None)
 """None at all, or whatever there is."""
+PACKAGES: Final[Mapping[str, str]] = {"azure_ml": "azureml-mlflow", "comet_ml": "comet-ml", "flyte": "flytekit"}
+"""What brings a tracker, where that has another name."""
 
 
 def check(extra: Mapping[str, object], *, known: Mapping[str, Any], config: str) -> None:
@@ -170,13 +173,22 @@ def _check_use(field: str, value: object, *, limits: tuple[float, float] | None,
             raise Refusal(Reason.CONFIG_INVALID, f"{field}: {word!r} is none of {', '.join(words)}{near}")
 
 
-def check_trackers(asked: object, *, installed: Collection[str]) -> None:
-    """Refuse a tracker of `report_to` whose library is not here: transformers would say so in the midst of it all."""
-    names = asked if isinstance(asked, list) else [asked]
+def check_trackers(asked: object, *, installed: Collection[str], known: Collection[str]) -> None:
+    """Refuse a tracker of `report_to` whose library is not here: transformers would say so in the midst of it all.
+
+    `known` are those that transformers could report to.
+    """
+    field, names = "training.extraArgs.report_to", asked if isinstance(asked, list) else [asked]
     missing = [str(name) for name in names if name not in {*installed, *NO_TRACKERS}]
+    for name in missing:
+        if name not in known:
+            near = suggestion(name, sorted(known))
+            message = f"{field}: transformers knows no tracker {name!r}, but {', '.join(sorted(known))}{near}"
+            raise Refusal(Reason.CONFIG_INVALID, message)
     if missing:
+        packages = " ".join(PACKAGES.get(name, name) for name in missing)
         raise Refusal(
             Reason.CONFIG_INVALID,
-            f"training.extraArgs.report_to: {', '.join(missing)} is not installed in the trainer's environment, which "
-            f"has {', '.join(sorted(installed)) or 'no tracker'}",
+            f"{field}: {', '.join(missing)} is not installed in the trainer's environment, which has "
+            f"{', '.join(sorted(installed)) or 'no tracker'}; install it there: pip install {packages}",
         )

@@ -86,13 +86,13 @@ class Keeping:
         if state.global_step != self.saved_step:
             self.trainer._save_checkpoint(self.trainer.model, None)  # noqa: SLF001 - no `control` is looked at here
             self._seal(state, evaluated=False)
-        raise Preemption("SIGTERM")
+        raise Preemption(self.preemptions.name)
 
     def saved(self, state: Any) -> None:
         """Make what was written complete, and end here if that was wanted."""
         self._seal(state, evaluated=True)
         if self.stopping and state.global_step < state.max_steps:
-            raise Preemption("SIGTERM")
+            raise Preemption(self.preemptions.name)
 
     def _seal(self, state: Any, *, evaluated: bool) -> None:
         step = state.global_step

@@ -34,11 +34,12 @@ def run(processes: int, arguments: Sequence[str], *, checkpoint: Checkpoint | No
         # In a session of its own: a terminal's Ctrl-C would reach it, and each process, beside what is sent below.
         child = subprocess.Popen(words, env=environ, start_new_session=True)
 
-        asked = []
+        asked: list[int] = []
 
         def forward(number: int, _frame: FrameType | None) -> None:
+            if not asked:  # torchrun leaves its workers alone at a second one: they would go on, and nobody wait
+                child.terminate()
             asked.append(number)
-            child.terminate()
 
         for number in SIGNALS:
             signal.signal(number, forward)
@@ -49,7 +50,7 @@ def run(processes: int, arguments: Sequence[str], *, checkpoint: Checkpoint | No
 def command(processes: int, arguments: Sequence[str], *, environ: Mapping[str, str]) -> list[str]:
     """Return the command line. With PET_NNODES torchrun finds the other nodes by its own variables."""
     alone = [] if "PET_NNODES" in environ else ["--standalone"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *alone, "--nproc-per-node", str(processes)]
+    torchrun = [sys.executable, "-m", "lora_trainer.torchrun", *alone, "--nproc-per-node", str(processes)]
     return [*torchrun, "-m", "lora_trainer", *arguments]
 
 

@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C: at once where nothing would be lost, else after the step or the upload that is under way."""
+"""SIGTERM and Ctrl-C: at once where nothing would be lost, else after the step or the upload that is under way.
+
+A person who presses Ctrl-C again means at once. Nothing half-made counts, as after a kill.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,10 @@ class Preemptions:
 
     def __init__(self) -> None:
         self.requested = False
-        self._held = False
+        self._held = self._breakable = False
         self._listening = False
-        self._name = "SIGTERM"
+        self.name = "SIGTERM"
+        """The signal's; SIGTERM, too, where another process heard it."""
 
     def listen(self) -> None:
         """Take SIGTERM, and the SIGINT of a Ctrl-C, from here on."""
@@ -39,9 +43,12 @@ class Preemptions:
             signal.signal(number, signal.SIG_IGN)
 
     @contextmanager
-    def held(self, why: str) -> Iterator[None]:
-        """Keep a signal from ending what runs inside; whoever runs there looks at `requested`."""
-        before, self._held, self._why = self._held, True, why
+    def held(self, why: str, *, breakable: bool = False) -> Iterator[None]:
+        """Keep a signal from ending what runs inside; whoever runs there looks at `requested`.
+
+        Where it is breakable, another Ctrl-C ends it.
+        """
+        before, self._held, self._breakable, self._why = self._held, True, breakable, why
         try:
             yield
         finally:
@@ -50,7 +57,7 @@ class Preemptions:
     def check(self) -> None:
         """End here if a signal came before."""
         if self.requested:
-            raise Preemption(self._name)
+            raise Preemption(self.name)
 
     def sleep(self, seconds: float) -> None:
         """Wait, for the Hub above all: a signal ends that even where it is held."""
@@ -64,7 +71,10 @@ class Preemptions:
     def _arrived(self, number: int, _frame: FrameType | None) -> None:
         if self.requested and not self._held:
             return  # on the way out already: a second one must not end that
-        self.requested, self._name = True, signal.Signals(number).name
+        person = number == signal.SIGINT and self._breakable
+        if person and self.requested:
+            self._held = False
+        self.requested, self.name = True, signal.Signals(number).name
         if not self._held:
-            raise Preemption(self._name)
-        log.say(f"{self._name}: {self._why}")
+            raise Preemption(self.name)
+        log.say(f"{self.name}: {self._why}{'; Ctrl-C again ends it at once' if person else ''}")

@@ -52,6 +52,14 @@ NOT_OFFERED: Final = {
 """Fields that peft has, and a spec has not."""
 
 
+FOLDERS: Final = {
+    "baseModel.name": "baseModel.path",
+    "dataset.source.hub.repo": "dataset.source.path",
+    "lora.initFrom.hub.repo": "lora.initFrom.path",
+}
+"""Where a folder's name is often written, and where it belongs."""
+
+
 class Identity(BaseModel):
     """Who trains and with which credentials: what the spec never holds."""
 
@@ -152,7 +160,8 @@ def _sentence(detail: ErrorDetails) -> str:
     if kind == "tuple_type":
         return f"{field}: give a list, such as [a, b]"
     if kind == "string_pattern_mismatch":
-        return f"{field}: must be {_allowed(detail)}"
+        folder = f"; a folder goes into {FOLDERS[field]}" if field in FOLDERS else ""
+        return f"{field}: must be {_allowed(detail)}{folder}"
     if kind == "string_type" and isinstance(given, int | float):
         return f'{field}: write the number as a string: "{json.dumps(given)}"'
     if kind in {"int_type", "bool_type", "enum"} and len(shown := json.dumps(given)) <= 64:

@@ -133,7 +133,9 @@ def _make_way(spec: TrainSpec, where: Run, resumed: Checkpoint | None) -> None:
 
 def _steps(trainer: Any, spec: TrainSpec, *, where: Run, resumed: Checkpoint | None) -> Any:
     """Take the steps. With checkpoints SIGTERM waits for the end of the step; without them there is nothing to save."""
-    waiting = where.preemptions.held("the step is finished, and a checkpoint saved")
+    # Not by a second Ctrl-C where there are several processes: torchrun passes on one that each has heard already.
+    alone = where.world.size == 1
+    waiting = where.preemptions.held("the step is finished, and a checkpoint saved", breakable=alone)
     with waiting if spec.checkpoint is not None else contextlib.nullcontext():
         trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed is not None else None)
     if spec.checkpoint is not None:

@@ -62,7 +62,7 @@ def test_torch_has_to_agree() -> None:
 
 def test_torchrun_is_alone_on_one_node_and_finds_the_others_by_its_own_variables() -> None:
     assert launch.command(2, ["--spec", "s"], environ={})[1:] == [
-        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *("-m", "lora_trainer.torchrun", "--standalone", "--nproc-per-node", "2"),
         *("-m", "lora_trainer", "--spec", "s"),
     ]
     assert "--standalone" not in launch.command(2, [], environ={"PET_NNODES": "2"})

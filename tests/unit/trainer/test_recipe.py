@@ -63,18 +63,31 @@ def test_dtype_and_device_are_explicit(accelerator: bool, dtype: str, bf16: bool
     assert (found["bf16"], found["use_cpu"]) == (bf16, not accelerator)
 
 
+TRACKERS = ["comet_ml", "mlflow", "tensorboard", "wandb"]
+
+
 @pytest.mark.parametrize("asked", ["tensorboard", ["tensorboard", "mlflow"], "none", "all", None])
 def test_trackers_that_are_installed_may_be_asked_for(asked: object) -> None:
-    extra_args.check_trackers(asked, installed=["mlflow", "tensorboard"])
+    extra_args.check_trackers(asked, installed=["mlflow", "tensorboard"], known=TRACKERS)
 
 
 @pytest.mark.parametrize("asked", ["wandb", ["tensorboard", "wandb"]])
-def test_a_tracker_that_is_not_installed_is_named_with_its_field(asked: object) -> None:
+def test_a_tracker_that_is_not_installed_is_named_with_its_field_and_what_brings_it(asked: object) -> None:
     with pytest.raises(Refusal) as refused:
-        extra_args.check_trackers(asked, installed=["tensorboard"])
+        extra_args.check_trackers(asked, installed=["tensorboard"], known=TRACKERS)
     assert str(refused.value) == (
-        "training.extraArgs.report_to: wandb is not installed in the trainer's environment, which has tensorboard"
+        "training.extraArgs.report_to: wandb is not installed in the trainer's environment, which has tensorboard; "
+        "install it there: pip install wandb"
     )
+    with pytest.raises(Refusal, match=r"which has no tracker; install it there: pip install comet-ml$"):
+        extra_args.check_trackers("comet_ml", installed=[], known=TRACKERS)
+
+
+def test_a_tracker_that_nobody_knows_is_told_with_the_nearest() -> None:
+    with pytest.raises(
+        Refusal, match=r"report_to: transformers knows no tracker 'tensorbord', but comet_ml, .*; did you"
+    ):
+        extra_args.check_trackers("tensorbord", installed=[], known=TRACKERS)
 
 
 def test_extra_args_are_read_as_yaml_scalars() -> None:
@@ -148,6 +161,7 @@ def test_an_extra_arg_of_another_type_is_refused_by_name(key: str, value: object
         ("adam_beta2", 2, "SFTConfig", "must be 0 or more, and below 1, not 2"),
         ("dataloader_num_workers", -1, "SFTConfig", "must be 0 or more, not -1"),
         ("per_device_eval_batch_size", 0, "SFTConfig", "must be 1 or more, not 0"),
+        ("pad_to_multiple_of", 0, "SFTConfig", "must be 1 or more, not 0"),
         ("loss_type", "sigmoid", "SFTConfig", "'sigmoid' is none of nll, dft, chunked_nll"),
         ("loss_type", ["ipo", "hing"], "DPOConfig", "'hing' is none of sigmoid, "),
         ("log_level", "banana", "SFTConfig", "'banana' is none of passive, "),

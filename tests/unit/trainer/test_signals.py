@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lora_operator.protocol.training import ExitCode, Reason, read_result
+from lora_trainer.preemption import SIGNALS, Preemption, Preemptions
 
 STARTING = """
 import os, signal, sys
@@ -60,3 +63,38 @@ def test_a_signal_while_starting_leaves_a_result(
     assert result.message == f"{name}; nothing was published"
     assert read_result(told.read_text()) == result
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def preemptions() -> Iterator[Preemptions]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    listening = Preemptions()
+    listening.listen()
+    yield listening
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_another_ctrl_c_ends_a_step_at_once_and_a_third_does_not_disturb_the_end(
+    preemptions: Preemptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def presses() -> None:
+        signal.raise_signal(signal.SIGINT)
+        assert preemptions.requested
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Preemption, match="SIGINT"), preemptions.held("the step is finished", breakable=True):
+        presses()
+    assert capsys.readouterr().err.endswith("SIGINT: the step is finished; Ctrl-C again ends it at once\n")
+
+
+@pytest.mark.parametrize(("number", "breakable"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_what_a_machine_sends_twice_is_waited_for(number: int, breakable: bool, preemptions: Preemptions) -> None:
+    with preemptions.held("the step is finished", breakable=breakable):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+    with pytest.raises(Preemption):
+        preemptions.check()

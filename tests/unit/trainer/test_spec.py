@@ -93,6 +93,7 @@ def test_the_engine_that_the_operator_writes_beside_engine_ref_is_read() -> None
         ("lora.targetModules", [], "lora.targetModules: is empty; fill it in or leave it out"),
         ("output.hub.repo", "", "output.hub.repo: is empty; fill it in or leave it out"),
         ("output.hub.repo", "a b", "output.hub.repo: must be NAME or OWNER/NAME on the Hub: letters, digits and _"),
+        ("baseModel.name", "./models/tiny", "such as acme/support-lora; a folder goes into baseModel.path"),
         ("training.learningRate", ".5", 'such as "0.1" or "2e-4"'),
         ("engine.maxLoraRank", 0, "engine.maxLoraRank: Input should be greater than or equal to 1"),
     ],
