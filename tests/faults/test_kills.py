@@ -84,13 +84,14 @@ def _judge(ground: Ground, crash: CrashPoint, reference: Outcome) -> Verdict:
     ]
     if len(outcome.writes) > 2 * len(reference.writes):
         faults.append(f"more writes than twice the {len(reference.writes)} without a kill")
-    if outcome.kills != ("before", "after") and not _is_on_the_way(crash.what):
+    if outcome.kills != ("before", "after") and not _may_be_passed_over(crash):
         faults.append("the write did not come twice")
     return Verdict(crash, outcome.kills, len(outcome.writes), tuple(faults))
 
 
-def _is_on_the_way(what: str) -> bool:
-    return "/status " in what and not what.endswith(ENDS)
+def _may_be_passed_over(crash: CrashPoint) -> bool:
+    """Tell of a status on the way, or of an end that is told again: two changes at once are one write."""
+    return "/status " in crash.what and (crash.nth > 1 or not crash.what.endswith(ENDS))
 
 
 def _differences(when: str, wanted: object, got: object) -> list[str]:
