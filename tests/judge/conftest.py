@@ -13,7 +13,8 @@ from support.judge import CASES, Court, table
 @pytest.fixture(scope="session")
 def court(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
     """Return a court to which PEFT has said what it makes of the selected cases."""
-    selected = {item.callspec.id for item in request.session.items if isinstance(item, pytest.Function)}
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    selected = {item.callspec.params["case"].name for item in items}  # an id has its backslashes twice
     resumes = bool(os.environ.get("JUDGE_RESUME"))
     if len(selected) == len(CASES) and not resumes:
         table.RECORD.unlink(missing_ok=True)
