@@ -6,7 +6,6 @@ The library is asked with the base's own modules and no engine: what only an eng
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from lora_merger.arithmetic import ADAPTER_WIDTHS, WIDTHS
@@ -56,9 +55,7 @@ def pair_up(
     modules = find_modules(adapter, findings)
     layouts = find_layouts(modules.values(), weights, checkpoint, transposed=_is_transposed(config))
     _refuse_tied(modules, checkpoint)
-    verdict = inspect(adapter, _base(weights, layouts, modules), EngineLimits(), base_name=base_name)
-    told = tuple(replace(finding, fix=_FIXES.get(finding.code, finding.fix)) for finding in verdict.findings)
-    verdict = replace(verdict, findings=told)
+    verdict = inspect(adapter, _base(weights, layouts, modules), EngineLimits(), base_name=base_name).advising(_FIXES)
     errors = [finding for finding in verdict.errors if finding.code not in _ENGINES_OWN]
     if errors:
         raise _refusal(errors)

@@ -164,7 +164,7 @@ def _trained(attempt: Attempt, publisher: Publisher) -> Result:
     def load(split: str | None = None) -> Data:
         return data.load(spec, folder=attempt.place.data, token=identity.dataset_token, patience=patience, split=split)
 
-    building.check_extra_args(spec)
+    building.try_extra_args(spec)
     whole = load()
     dataset, held_out = evaluating.held_out(spec, whole, load)
     if attempt.place.publish and world.first:

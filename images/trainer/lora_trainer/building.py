@@ -46,6 +46,13 @@ def config_class(spec: TrainSpec) -> Any:
     return trl.DPOConfig if spec.method is Method.DPO else trl.SFTConfig
 
 
+def try_extra_args(spec: TrainSpec) -> None:
+    """Check them, and let trl read them, before anything is fetched."""
+    if spec.training.extra_args:
+        check_extra_args(spec)
+        config(spec, output_dir="state", accelerator=machine.here().accelerator)
+
+
 def check_extra_args(spec: TrainSpec) -> None:
     """Check `training.extraArgs` against the SFTConfig or DPOConfig that is installed, and the trackers that are."""
     extra = {key: recipe.scalar(value) for key, value in spec.training.extra_args.items()}
@@ -59,7 +66,6 @@ def check_extra_args(spec: TrainSpec) -> None:
 
         installed = get_available_reporting_integrations()
         extra_args.check_trackers(extra["report_to"], installed=installed, known=INTEGRATION_TO_CALLBACK)
-    config(spec, output_dir="state", accelerator=machine.here().accelerator)
 
 
 def config(spec: TrainSpec, *, output_dir: str, accelerator: bool) -> Any:

@@ -62,7 +62,7 @@ def of(spec: TrainSpec, base: BaseModel) -> Outline:
         layers=int(config.num_hidden_layers),
         vocabulary=int(config.vocab_size),
         positions=_positions(model),
-        warnings=[said for said in (_quantised(base, config),) if said],
+        warnings=[said] if (said := _quantised(base, config)) else [],
     )
 
 

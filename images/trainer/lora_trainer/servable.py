@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from lora_operator.adapter import DEVICES, Base, Code, EngineLimits, Verdict, from_config, inspect, open_directory
+from lora_operator.adapter import (
+    DEVICES,
+    Adapter,
+    Base,
+    Code,
+    EngineLimits,
+    Verdict,
+    from_config,
+    inspect,
+    open_directory,
+)
 from lora_operator.api.lora import CONVERTED
 from lora_operator.api.served_lora import served_config
 from lora_operator.protocol.training import Reason
@@ -35,8 +44,7 @@ def check_config(spec: TrainSpec, start: Path | None = None) -> None:
 
     `start` is the folder of the adapter to go on from, whose shape the result has.
     """
-    config = json.dumps(served_config(spec.lora)).encode()
-    adapter = from_config(config) if start is None else open_directory(start)
+    adapter = _planned(spec) if start is None else open_directory(start)
     verdict = inspect(adapter, None, _limits(spec.engine), base_name=None if start else spec.base_model.name)
     if start is None:  # else `check_start` says more, when the base is known
         _refuse(verdict, engine=_engine(spec))
@@ -54,8 +62,7 @@ def check_start(spec: TrainSpec, start: Path | None, base: Base | None) -> None:
 
 def _refuse_start(verdict: Verdict) -> Verdict:
     """Refuse what can't be gone on from; return the verdict with advice for one who trains."""
-    findings = (replace(finding, fix=_START_FIXES.get(finding.code, finding.fix)) for finding in verdict.findings)
-    verdict = replace(verdict, findings=tuple(findings))
+    verdict = verdict.advising(_START_FIXES)
     if verdict.compatible == "False":
         raise Refusal(Reason.NOT_SERVABLE, f"lora.initFrom: {verdict.message()}")
     return verdict
@@ -80,10 +87,8 @@ def check_modules(spec: TrainSpec, base: Base | None) -> None:
         if fault := _unknown_module(target, base, spec):  # which may be a part that no adapter can be on
             log.say(f"warning: lora.excludeModules: {fault}")
     # `check_config` has said what there is to warn of; with the base, targets that can't be served on it are known too.
-    config = json.dumps(served_config(lora)).encode()
-    verdict = inspect(from_config(config), base, _limits(spec.engine), base_name=spec.base_model.name)
-    if verdict.compatible == "False":
-        raise Refusal(Reason.NOT_SERVABLE, f"{_engine(spec)} could not serve this adapter: {verdict.message()}")
+    verdict = inspect(_planned(spec), base, _limits(spec.engine), base_name=spec.base_model.name)
+    _refuse_unservable(verdict, engine=_engine(spec))
 
 
 def _check_ranks(spec: TrainSpec, base: Base) -> None:
@@ -124,12 +129,20 @@ def check_adapter(spec: TrainSpec, folder: Path, base: Base | None) -> Verdict:
     return verdict
 
 
+def _planned(spec: TrainSpec) -> Adapter:
+    return from_config(json.dumps(served_config(spec.lora)).encode())
+
+
 def _refuse(verdict: Verdict, *, engine: str) -> None:
-    if verdict.compatible == "False":
-        raise Refusal(Reason.NOT_SERVABLE, f"{engine} could not serve this adapter: {verdict.message()}")
+    _refuse_unservable(verdict, engine=engine)
     for finding in verdict.findings:
         if finding.code not in _EXPECTED:
             log.say(f"warning: {finding}")
+
+
+def _refuse_unservable(verdict: Verdict, *, engine: str) -> None:
+    if verdict.compatible == "False":
+        raise Refusal(Reason.NOT_SERVABLE, f"{engine} could not serve this adapter: {verdict.message()}")
 
 
 _EXPECTED: Final[Sequence[str]] = ("NotChecked",)

@@ -130,16 +130,16 @@ def parse(text: str) -> TrainSpec:
 
 def _sentences(error: ValidationError) -> str:
     # A field that may be a number or a string is told once for each; one sentence says both.
-    told = [detail for detail in error.errors(include_url=False) if not _follows(detail, error)]
-    shown = list(dict.fromkeys(_sentence(detail) for detail in told))
+    details = error.errors(include_url=False)
+    shown = list(dict.fromkeys(_sentence(detail) for detail in details if not _follows(detail, details)))
     text = "; ".join(shown[:3])
     return text if len(shown) <= 3 else f"{text}; and {len(shown) - 3} more"
 
 
-def _follows(detail: ErrorDetails, error: ValidationError) -> bool:
+def _follows(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
     """Tell whether a list is only found too short for what is wrong in it, which is told."""
     where = detail["loc"]
-    items = (other["loc"] for other in error.errors(include_url=False))
+    items = (other["loc"] for other in details)
     return detail["type"] == "too_short" and any(loc != where and loc[: len(where)] == where for loc in items)
 
 

@@ -91,7 +91,7 @@ def _meant(family: Family, config: LoraConfig, patterns: Patterns, base: Base) -
 
 def _check_config(family: Family, meant: Collection[str], config: LoraConfig, findings: Findings) -> None:
     """Report what PEFT refuses as soon as experts or routers are targets, with tensors or without."""
-    joined = [name for name in family.projections if name != family.down]
+    joined = family.joined
     if meant and any(name in meant for name in joined) and not all(name in meant for name in joined):
         findings.error(
             Code.MALFORMED_CONFIG,
@@ -138,7 +138,7 @@ def _check_scaling(config: LoraConfig, findings: Findings, *, has_experts: bool)
 def _check_complete(family: Family, experts: Collection[str], base: Base, findings: Findings) -> None:
     """Report a layer of which only some experts have a LoRA: PEFT makes one of all of theirs."""
     found, whole = Counter(map(_place, experts)), Counter(map(_place, filter(is_expert, base.modules)))
-    joined = [name for name in family.projections if name != family.down]
+    joined = family.joined
     for block in sorted({block for block, _ in found}):
         number = whole[block, family.down]
         counts = {name: found[block, name] for name in family.projections}

@@ -106,6 +106,11 @@ class Family:
         return next(name for name in self.projections if name in ("w2", "down_proj"))
 
     @property
+    def joined(self) -> tuple[str, ...]:
+        """The other parts, which transformers 5 keeps in one."""
+        return tuple(name for name in self.projections if name != self.down)
+
+    @property
     def router(self) -> str:
         """What leads to experts, as a layer of the checkpoint calls it."""
         return next((name for name, (out, _) in self.routed.items() if out == "experts"), "")

@@ -6,7 +6,8 @@ The codes are a contract: the operator uses them as condition reasons and Event 
 
 import enum
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 # The vLLM versions whose LoRA code the rules of this package were read from.
@@ -180,6 +181,11 @@ class Verdict:
         return _shorten(
             " ".join(["The adapter can be served.", *sentences] if self.servable else sentences), MESSAGE_LIMIT
         )
+
+    def advising(self, fixes: Mapping[Code, str]) -> "Verdict":
+        """Return it with other fixes for some codes: for whoever does something else with the adapter than serve it."""
+        told = (replace(finding, fix=fixes.get(finding.code, finding.fix)) for finding in self.findings)
+        return replace(self, findings=tuple(told))
 
     def _ordered_errors(self) -> tuple[Finding, ...]:
         return tuple(sorted(self.errors, key=lambda finding: finding.code in _UNKNOWING))
