@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from huggingface_hub import get_token
 
@@ -70,18 +70,19 @@ def read(question: Question, progress: Progress | None = None) -> Reading:
 async def _read(question: Question, progress: Progress | None) -> Reading:
     hub = _Counting(Hub())
     if isinstance(question.adapter, HubRepo):
-        adapter = await hub.adapter(question.adapter)
-        here = 0
+        adapter, here = await hub.adapter(question.adapter), 0
+        base = await _base(hub, question.base)
     else:
-        adapter = _directory(question, question.adapter, progress)
+        base = await _base(hub, question.base)
+        adapter = _directory(question, question.adapter, base, progress)
         here = _bytes_of(adapter)
-    base = await _base(hub, question.base)
     return Reading(adapter=adapter, base=base, bytes_read=here + hub.bytes_read)
 
 
-def _directory(question: Question, path: Path, progress: Progress | None) -> Adapter:
+def _directory(question: Question, path: Path, base: Base | None, progress: Progress | None) -> Adapter:
     try:
-        return open_directory(path, level="header" if question.header_only else "full", progress=progress)
+        level: Literal["header", "full"] = "header" if question.header_only else "full"
+        return open_directory(path, level=level, base=base, progress=progress)
     except NotADirectoryError as error:
         raise CannotTellError(f"{path}: not a directory; give the one that holds {CONFIG}") from error
     except OSError as error:

@@ -232,7 +232,13 @@ def encode(values: np.ndarray, dtype: str) -> bytes:
     if dtype == "F8_E4M3":
         # 2^-5 for each finite number: what matters in tests is whether it is finite.
         return np.where(np.isfinite(values), 0x10, 0x7F).astype("u1").tobytes()
-    return values.astype({"F64": "<f8", "F32": "<f4", "F16": "<f2", "I32": "<i4"}[dtype]).tobytes()
+    return values.astype(_AS_NUMPY[dtype]).tobytes()
+
+
+_AS_NUMPY = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "u1",
+}  # fmt: skip
 
 
 def safetensors(tensors: Mapping[str, TensorData], *, extra: bytes = b"") -> bytes:

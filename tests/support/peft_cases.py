@@ -46,6 +46,8 @@ def _variants() -> list[Case]:
     }
     cases = [_named(f"{name}-{dtype}", lora=lora, dtype=dtype) for name, lora in loras.items() for dtype in DTYPES[::2]]
     cases += [_named(f"embedding-and-head-{dtype}", lora=ends, dtype=dtype) for dtype in DTYPES]
+    # As PEFT saves it by default: with copies of the base's embedding and head.
+    cases += [_named("embedding-and-head-and-copies", lora=ends, dtype="bfloat16", save_embedding_layers="auto")]
     cases += [
         _named(f"{adapter}-adapter-on-{base}", dtype=base, adapter_dtype=adapter)
         for adapter in ("float16", "bfloat16", "float64")

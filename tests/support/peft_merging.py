@@ -65,7 +65,7 @@ def make(folder: Path, case: dict[str, Any]) -> None:
         for name, parameter in adapted.named_parameters():
             if "lora_" in name:
                 parameter.normal_(std=0.05)
-    adapted.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    adapted.save_pretrained(folder / "adapter", save_embedding_layers=case.get("save_embedding_layers", False))
     if "adapter_dtype" in case:
         path = folder / "adapter" / "adapter_model.safetensors"
         wanted = getattr(torch, case["adapter_dtype"])

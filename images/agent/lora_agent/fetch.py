@@ -51,7 +51,7 @@ class Fetcher:
     def _judge(self, entry: Entry, place: Path, base: Known, version: str | None) -> adapter.Verdict:
         limits = completed(replace(self.limits, version=version), base=base.wire.config)
         expected = {file.path: file.sha256 for file in entry.files}
-        opened = adapter.open_directory(place, level="full", expected=expected)
+        opened = adapter.open_directory(place, level="full", expected=expected, base=base.shapes)
         return adapter.inspect(opened, base.shapes, limits, base_name=base.wire.name)
 
 

@@ -19,7 +19,7 @@ from lora_merger.sources import Source, open_source
 from lora_merger.stopping import Stop
 from lora_merger.workplace import refuse_if_there
 from lora_operator.adapter import CONFIG as ADAPTER_CONFIG
-from lora_operator.adapter import WEIGHTS, Adapter, Finding, Summary, open_directory
+from lora_operator.adapter import WEIGHTS, Adapter, Base, Finding, Summary, open_directory, with_stored
 
 State = Mapping[str, tuple[int, ...]]
 DTYPES: Final = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -106,7 +106,7 @@ def _prepare(request: MergeRequest, stack: ExitStack, stop: Stop) -> Prepared:
         pair_up(read_adapter(adapter.files, adapter.sha256), checkpoint)
     folder = _adapter_folder(adapter, stack, stop)
     weights = _open_weights(folder, stack)
-    judged = open_directory(folder, level="full", expected=adapter.sha256)
+    judged = open_directory(folder, level="full", expected=adapter.sha256, base=_ends(base, checkpoint))
     pairs, summary, warnings = pair_up(judged, checkpoint, base_name=base.repo)
     plan = make_plan(checkpoint.shards, pairs, dtype=DTYPES[request.dtype] if request.dtype else None)
     return Prepared(
@@ -121,6 +121,14 @@ def _prepare(request: MergeRequest, stack: ExitStack, stop: Stop) -> Prepared:
         summary=summary,
         warnings=warnings,
     )
+
+
+def _ends(base: Source, checkpoint: Checkpoint) -> Base | None:
+    """Return where embedding and head lie, for copies of them that PEFT saved; None for a base that is not here."""
+    if not isinstance(base.files, LocalFiles):
+        return None
+    headers = {base.files.folder / shard.name: shard.header for shard in checkpoint.shards}
+    return with_stored(Base(layers=0, modules={}), headers, checkpoint.config)
 
 
 def state_of(folder: Path, names: Sequence[str]) -> State:

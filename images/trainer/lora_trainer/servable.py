@@ -56,7 +56,7 @@ def check_start(spec: TrainSpec, start: Path | None, base: Base | None) -> None:
     """Refuse an adapter to go on from that is none of this base."""
     if start is None:
         return
-    verdict = inspect(open_directory(start), base, _limits(spec.engine), base_name=spec.base_model.name)
+    verdict = inspect(open_directory(start, base=base), base, _limits(spec.engine), base_name=spec.base_model.name)
     _refuse(_refuse_start(verdict), engine=_engine(spec))
 
 
@@ -124,7 +124,7 @@ def _unknown_module(target: str, base: Base, spec: TrainSpec) -> str | None:
 
 def check_adapter(spec: TrainSpec, folder: Path, base: Base | None) -> Verdict:
     """Read every byte of the saved adapter and refuse what the engine would refuse, or answer wrongly with."""
-    verdict = inspect(open_directory(folder), base, _limits(spec.engine), base_name=spec.base_model.name)
+    verdict = inspect(open_directory(folder, base=base), base, _limits(spec.engine), base_name=spec.base_model.name)
     _refuse(verdict, engine=_engine(spec))
     return verdict
 

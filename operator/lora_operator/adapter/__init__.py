@@ -3,7 +3,7 @@
 Operator, agent and trainer import it; it imports nothing else of ours, and needs no torch and no network.
 """
 
-from .base import Base, base_from_config, base_from_headers, base_from_shapes
+from .base import Base, base_from_config, base_from_headers, base_from_shapes, with_stored
 from .base_directory import base_from_directory, read_base_config
 from .directory import open_directory
 from .engine import DEVICES, DTYPES, EngineLimits
@@ -50,4 +50,5 @@ __all__ = [
     "read_base_config",
     "read_header",
     "weights_files",
+    "with_stored",
 ]

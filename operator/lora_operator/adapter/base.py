@@ -6,16 +6,26 @@ shapes can't be checked.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from .families import FAMILIES, family_of
+from .families import DEFAULT_TARGETS, FAMILIES, family_of
 from .family import Family, blocks_of
-from .header import Header
+from .header import Header, Tensor
 
 # Dtypes in which several numbers may share one element, so that the shape is not the module's.
 _PACKED = frozenset({"U8", "I8", "U16", "I16", "I32", "U32", "I64", "U64", "BOOL"})
 _PACKED_NAMES = (".qweight", ".qzeros", ".weight_packed")
 _DIMENSION_LIMIT = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a weight of the base lies: *start* is its first byte in the file at *path*."""
+
+    path: Path
+    start: int
+    tensor: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +48,23 @@ class Base:
     named: bool = True
     # transformers' model_type, where it is one of `families.FAMILIES`.
     family: str | None = None
+    # Its embedding and head, where their values can be read as well.
+    stored: Mapping[str, Stored] = field(default_factory=dict, compare=False)
 
     @property
     def serves_embeddings(self) -> bool | None:
         """Whether vLLM takes a LoRA on the embedding; None for an unknown family."""
         return None if self.takes is None else self.embedding in self.takes
+
+    def present_name(self, module: str) -> str:
+        """Return what transformers calls *module* now, where that is a name that PEFT and vLLM know to be older."""
+        old, new = self.formerly
+        return new + module.removeprefix(old) if old and module.startswith(old) else module
+
+    @property
+    def default_targets(self) -> tuple[str, ...]:
+        """What PEFT takes for null as target_modules; nothing where it takes none."""
+        return DEFAULT_TARGETS.get(self.family or "", ())
 
     @property
     def engine_serves_lora(self) -> bool:
@@ -80,6 +102,21 @@ def base_from_headers(headers: Iterable[Header], config: Mapping[str, object] | 
         return base_from_shapes(_as_named(matrices, family), config)
     unknown = base_from_shapes(matrices, config)
     return unknown and replace(unknown, others=unknown.others | norms)
+
+
+def with_stored(base: Base, headers: Mapping[Path, Header], config: Mapping[str, object]) -> Base:
+    """Return *base* with the places of its embedding and head in the files whose *headers* are given."""
+    family = _family(config)
+    places: dict[str, Stored] = {}
+    for path, header in headers.items():
+        for name, tensor in header.tensors.items():
+            module = name.removesuffix(".weight")
+            named = _called(module, family) if family else module
+            if module != name and named in (base.embedding, base.head):
+                places[named] = Stored(path, header.data_start + tensor.begin, tensor)
+    if base.embedding in places:
+        places.setdefault(base.head, places[base.embedding])
+    return replace(base, stored=places)
 
 
 def base_from_shapes(shapes: Mapping[str, Sequence[int]], config: Mapping[str, object] | None = None) -> Base | None:
@@ -136,20 +173,25 @@ def _unknown(matrices: Mapping[str, tuple[int, int]]) -> Base | None:
 
 def _as_named(matrices: Mapping[str, tuple[int, int]], family: Family) -> dict[str, tuple[int, int]]:
     """Call the checkpoint's modules what PEFT calls them, and turn those that are kept as (in, out)."""
-    old, new = family.formerly
-    if old:
-        matrices = {name.replace(old, new, 1): shape for name, shape in matrices.items()}
-    stem = family.prefix.partition(".")[0]
     named = {}
-    outside = (family.head, "lm_head", "embed_out")
     for name, (rows, columns) in matrices.items():
-        full = name if name.startswith(f"{stem}.") or name in outside else f"{stem}.{name}"
+        full = _called(name, family)
         turned = family.transposed and full.startswith(f"{family.prefix}.")
         named[full] = (columns, rows) if turned else (rows, columns)
     # GPT-NeoX's checkpoints call the head otherwise than transformers 5 does.
     if "embed_out" in named:
         named.setdefault(family.head, named["embed_out"])
     return named
+
+
+def _called(name: str, family: Family) -> str:
+    """Return what PEFT calls a module of the checkpoint."""
+    old, new = family.formerly
+    if old:
+        name = name.replace(old, new, 1)
+    stem = family.prefix.partition(".")[0]
+    outside = (family.head, "lm_head", "embed_out")
+    return name if name.startswith(f"{stem}.") or name in outside else f"{stem}.{name}"
 
 
 def _llama_of(named: Mapping[str, tuple[int, int]]) -> tuple[int, dict[str, tuple[int, int]]] | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .base import Base, base_from_config, base_from_headers
+from .base import Base, base_from_config, base_from_headers, with_stored
 from .header import Header, read_header
 from .names import BASE_CONFIG, base_weights_files
 
@@ -27,7 +27,9 @@ def base_from_directory(path: str | Path) -> Base | None:
     """
     folder = Path(path)
     config = read_base_config(folder / BASE_CONFIG)
-    return base_from_headers(_headers(folder), config) or base_from_config(config)
+    headers = dict(_headers(folder))
+    base = base_from_headers(headers.values(), config) or base_from_config(config)
+    return base and with_stored(base, headers, config)
 
 
 def read_base_config(path: Path) -> dict[str, object]:
@@ -45,10 +47,10 @@ def read_base_config(path: Path) -> dict[str, object]:
     return config
 
 
-def _headers(folder: Path) -> Iterator[Header]:
+def _headers(folder: Path) -> Iterator[tuple[Path, Header]]:
     for name in base_weights_files(path.name for path in folder.iterdir()):
         with _open_regular(folder / name) as file:
-            yield read_header(file, os.fstat(file.fileno()).st_size)
+            yield folder / name, read_header(file, os.fstat(file.fileno()).st_size)
 
 
 @contextmanager

@@ -7,7 +7,9 @@ type and its range checked. Which PEFT features are served is `variants.py`'s qu
 import codecs
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeGuard
 
 from .findings import Code, Findings
@@ -24,7 +26,7 @@ CONDENSED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraConfig:
-    """What the rules need of the config; *raw* is all of it, decoded and free of non-finite numbers."""
+    """What the rules need of the config; *raw* is all of it, decoded."""
 
     rank: int
     lora_alpha: float
@@ -63,8 +65,8 @@ def parse_config(data: bytes, findings: Findings) -> LoraConfig | None:
         rank=reader.rank(),
         lora_alpha=reader.alpha(),
         use_rslora=reader.flag("use_rslora"),
-        target_modules=reader.names_or_regex("target_modules", required=True),
-        exclude_modules=reader.names_or_regex("exclude_modules"),
+        target_modules=reader.target_modules(),
+        exclude_modules=reader.exclude_modules(),
         layers_to_transform=reader.layers(),
         layers_pattern=reader.layers_pattern(),
         rank_pattern=reader.rank_pattern(),
@@ -75,6 +77,27 @@ def parse_config(data: bytes, findings: Findings) -> LoraConfig | None:
     reader.check_dropout()
     reader.check_layers()
     return None if reader.failed else config
+
+
+def with_default_targets(config: LoraConfig, defaults: tuple[str, ...], findings: Findings) -> LoraConfig | None:
+    """Fill in the *defaults* that PEFT has for the base, where target_modules is null; None where that is no use.
+
+    Where the field is missing altogether, vLLM refuses the config.
+    """
+    if config.raw.get("target_modules") is not None:
+        return config
+    if "target_modules" not in config.raw or not defaults or config.raw.get("target_parameters") is not None:
+        found = "null" if "target_modules" in config.raw else "missing"
+        _malformed(findings, "target_modules", found, "a list of module names")
+        return None
+    findings.warning(
+        Code.MALFORMED_CONFIG,
+        "target_modules",
+        found="null",
+        expected=f"{', '.join(defaults)}, which PEFT fills in for this base",
+        fix=f"write them into {CONFIG}",
+    )
+    return replace(config, target_modules=defaults)
 
 
 def _decode(data: bytes, findings: Findings) -> dict[str, object] | None:
@@ -88,51 +111,64 @@ def _decode(data: bytes, findings: Findings) -> dict[str, object] | None:
         problem = "a byte order mark at its start: save it without one"
     else:
         try:
-            raw = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+            raw = json.loads(data.decode("utf-8"), object_pairs_hook=partial(_last_of_each, findings))
         except UnicodeDecodeError:
             problem = "not UTF-8"
         except RecursionError:
             problem = "nested too deeply"
         except ValueError as error:
             problem = f"not JSON ({error})"
-        else:
-            problem = None if isinstance(raw, dict) else "not a JSON object"
-    if problem is None:
-        bad = _first_bad(raw)
-        if bad is None and isinstance(raw, dict):
-            return raw
-        where, problem = bad or (CONFIG, "not a JSON object")
-        _malformed(findings, where, problem, "JSON with finite numbers and whole characters")
-        return None
-    _malformed(findings, CONFIG, problem, "a JSON object in UTF-8, at most 1 MiB")
+    if problem is None and isinstance(raw, dict):
+        return raw if _check_values(raw, findings) else None
+    _malformed(findings, CONFIG, problem or "not a JSON object", "a JSON object in UTF-8, at most 1 MiB")
     return None
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuse a name that is there twice: of two readers, each may take another of its values."""
+def _last_of_each(findings: Findings, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Take of a name that is there twice the last value, as PEFT and vLLM do, and say so."""
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        raise ValueError("a field is there twice")
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        findings.warning(
+            Code.MALFORMED_CONFIG,
+            twice,
+            found="there twice",
+            expected="once (PEFT and vLLM take the last)",
+            fix=f"leave one of them out of {CONFIG}",
+        )
     return entries
 
 
-def _first_bad(root: object) -> tuple[str, str] | None:
-    """Find a number that is not finite (it poisons every neighbour) or half a surrogate pair (it hangs vLLM)."""
+def _check_values(root: object, findings: Findings) -> bool:
+    """Report half a surrogate pair, which hangs vLLM, and numbers that JSON does not have; tell whether all is well.
+
+    What a number means that is not finite, and whether anybody reads it, is for its field to say.
+    """
     stack: list[tuple[str, object]] = [("", root)]
     while stack:
         where, value = stack.pop()
+        texts: Iterable[str] = ()
         match value:
             case float() if not math.isfinite(value):
-                return where or CONFIG, f"the number {value}"
-            case str() if _has_surrogate(value):
-                return where or CONFIG, "a text with half a surrogate pair"
+                findings.warning(
+                    Code.MALFORMED_CONFIG,
+                    where or CONFIG,
+                    found=value,
+                    expected="JSON, which has no such number (Python's reader alone takes it)",
+                    fix=f"correct it in {CONFIG}",
+                )
+            case str():
+                texts = (value,)
             case dict():
-                if any(_has_surrogate(key) for key in value):
-                    return where or CONFIG, "a name with half a surrogate pair"
+                texts = value
                 stack.extend((f"{where}.{key}" if where else key, item) for key, item in value.items())
             case list():
                 stack.extend((f"{where}[{index}]", item) for index, item in enumerate(value))
-    return None
+        if any(map(_has_surrogate, texts)):
+            _malformed(findings, where or CONFIG, "a text with half a surrogate pair", "whole characters")
+            return False
+    return True
 
 
 def _has_surrogate(text: str) -> bool:
@@ -177,17 +213,30 @@ class _Reader:
         self._warn("base_model_name_or_path", value, "a text")
         return None
 
-    def names_or_regex(self, name: str, *, required: bool = False) -> tuple[str, ...] | str:
+    def target_modules(self) -> tuple[str, ...] | str:
+        """Nothing, where the base decides: see `with_default_targets`."""
+        names = self._names_or_regex("target_modules")
+        if not names and self._raw.get("target_modules") is not None:
+            self._refuse("target_modules", self._raw["target_modules"], "a list of module names")
+        elif isinstance(names, tuple) and "" in names and len(set(names)) >= CONDENSED:
+            self._refuse("target_modules", names, "no empty name among so many")
+        return names
+
+    def exclude_modules(self) -> tuple[str, ...] | str:
+        names = self._names_or_regex("exclude_modules")
+        if not names and self._raw.get("exclude_modules"):
+            self._refuse("exclude_modules", self._raw["exclude_modules"], "a list of module names")
+        return names
+
+    def _names_or_regex(self, name: str) -> tuple[str, ...] | str:
+        """Return names, or a regex; nothing where it is neither, or empty."""
         value = self._raw.get(name)
-        if isinstance(value, str) and value:
+        if isinstance(value, str):
             return value
-        if _is_texts(value) and (value or not required):
-            if name == "target_modules" and "" in value and len(set(value)) >= CONDENSED:
-                self._refuse(name, value, "no empty name among so many")
+        if isinstance(value, dict) and 0 < len(value) < CONDENSED:
+            self._warn(name, value, "a list of module names (PEFT takes an object's names)")
             return tuple(value)
-        if required or value:
-            self._refuse(name, value, "a list of module names" if name in self._raw else "set")
-        return ()
+        return tuple(value) if _is_texts(value) else ()
 
     def layers(self) -> tuple[float, ...] | None:
         value = self._raw.get("layers_to_transform")

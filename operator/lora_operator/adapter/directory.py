@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from .base import Base
 from .config import CONFIG_LIMIT
 from .files import Adapter, FileFacts, check_digest, report_header
 from .findings import Code, Findings
 from .header import Header, HeaderError, read_header
 from .names import CONFIG, INDEX, PICKLES, weights_files
 from .shard_index import INDEX_LIMIT
+from .tensors import copied_module
 
 # How huggingface_hub lays out its cache: each file of a snapshot is a link to a blob, called by its hash.
 _SNAPSHOT = re.compile(r"/models--[^/]+/snapshots/[0-9a-f]{40}\Z")
@@ -31,16 +33,18 @@ def open_directory(
     *,
     level: Literal["header", "full"] = "full",
     expected: Mapping[str, str] | None = None,
+    base: Base | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Adapter:
     """Read the adapter at *path*; at level `full` every byte, compared with the *expected* sha256 of each file.
 
-    *progress* hears of bytes as they are read.
+    Copies of the embeddings of *base* are compared with its own, where it was read from a directory. *progress* hears
+    of bytes as they are read.
     """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with _blobs_of(path, folder) as blobs, os.scandir(folder) as entries:
-            reader = _Reader(folder, blobs, level, expected or {}, progress)
+            reader = _Reader(folder, blobs, level, expected or {}, base, progress)
             names = [entry.name for entry in entries]
             for name in weights_files(names):
                 reader.read(name)
@@ -54,6 +58,7 @@ def open_directory(
         files=reader.files,
         headers=reader.headers,
         magnitudes=reader.magnitudes,
+        copies=reader.copies,
         problems=reader.findings.all(),
         index_bytes=reader.index_bytes,
     )
@@ -65,12 +70,14 @@ class _Reader:
     blobs: int | None
     level: str
     expected: Mapping[str, str]
+    base: Base | None
     progress: Callable[[int], None] | None
     config_bytes: bytes | None = None
     index_bytes: bytes | None = None
     files: dict[str, FileFacts] = field(default_factory=dict)
     headers: dict[str, Header] = field(default_factory=dict)
     magnitudes: dict[str, float] = field(default_factory=dict)
+    copies: dict[str, bool] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
 
     def read(self, name: str) -> None:
@@ -119,7 +126,23 @@ class _Reader:
             )
         self.magnitudes.update(result.magnitudes)
         check_digest(name, result.sha256, self.expected.get(name), self.findings)
+        self._compare_copies(file, name)
         return result.sha256
+
+    def _compare_copies(self, file: BinaryIO, name: str) -> None:
+        """Compare copies of the base's embeddings with them; one that can't be stays out of `copies`."""
+        header = self.headers.get(name)
+        if self.base is None or header is None:
+            return
+        from .comparing import has_values_of  # noqa: PLC0415 - it brings numpy
+
+        for tensor_name, tensor in header.tensors.items():
+            module = copied_module(tensor_name)
+            stored = self.base.stored.get(self.base.present_name(module)) if module else None
+            if stored is not None:
+                with suppress(OSError):
+                    start = header.data_start + tensor.begin
+                    self.copies[tensor_name] = has_values_of(file, start, tensor, stored)
 
 
 @contextmanager

@@ -35,6 +35,8 @@ class Adapter:
     headers: Mapping[str, Header] = field(default_factory=dict)
     # Full level: the largest magnitude in each tensor; infinite where a value is not finite.
     magnitudes: Mapping[str, float] = field(default_factory=dict)
+    # Full level, beside a base's weights: whether each copy of an embedding of the base has the base's own values.
+    copies: Mapping[str, bool] = field(default_factory=dict)
     problems: tuple[Finding, ...] = ()
     # The index of weights in several files, where there is one.
     index_bytes: bytes | None = None

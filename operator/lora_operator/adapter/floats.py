@@ -1,4 +1,7 @@
-"""The dtypes that a LoRA's tensors may have, and how a number of each lies in its bits. Pure."""
+"""The dtypes that a LoRA's tensors may have, and how a number of each lies in its bits. Pure.
+
+PEFT and vLLM cast whatever there is to the dtype that they compute in.
+"""
 
 from dataclasses import dataclass
 
@@ -21,3 +24,8 @@ FORMATS = {
     "F8_E4M3": Format("u1", 0x7F, 0x7F),
 }
 FLOATS = frozenset(FORMATS)
+# As numpy calls them; a boolean is a byte that is 0 or 1.
+WHOLE_NUMBERS = {
+    "BOOL": "u1", "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
+    "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
+}  # fmt: skip

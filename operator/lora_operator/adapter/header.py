@@ -35,6 +35,10 @@ _BITS = {
 }  # fmt: skip
 
 
+# What else an entry has, the library safetensors passes over.
+_ENTRY = frozenset({"dtype", "shape", "data_offsets"})
+
+
 class HeaderError(ValueError):
     """The start of the file is not a safetensors header; `code` is TruncatedFile or MalformedHeader."""
 
@@ -129,8 +133,9 @@ def _entries(raw: bytes) -> dict[str, object]:
         raise _malformed(f"is not JSON in UTF-8 ({quotable(str(error))})") from error
     if text.rstrip(" ") != text.rstrip():
         raise _malformed("is padded with something else than spaces")
-    metadata = entries.get("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+    metadata = entries.get("__metadata__")
+    is_map = isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    if metadata is not None and not is_map:
         raise _malformed("has a __metadata__ that is not a map of strings")
     return dict(entries)
 
@@ -154,7 +159,7 @@ def _no_constant(name: str) -> object:
 
 
 def _tensor(name: str, value: object) -> Tensor:
-    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(value, dict) or not value.keys() >= _ENTRY:
         raise _malformed(f"{quotable(name)} is not dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:

@@ -7,7 +7,8 @@ the trainer before it publishes. Servable: the engine loads it, answers as PEFT 
 from collections.abc import Collection, Mapping
 
 from .base import Base
-from .config import LoraConfig, parse_config
+from .config import LoraConfig, parse_config, with_default_targets
+from .copies import check_copies
 from .engine import EngineLimits, check_engine, check_modules, check_rank
 from .experts import check_experts, check_planned_experts
 from .files import Adapter, check_files
@@ -48,14 +49,17 @@ def inspect(
     findings.add_all(adapter.problems)
     check_files(adapter, findings)
     config = parse_config(adapter.config_bytes, findings) if adapter.config_bytes is not None else None
+    if config is not None:
+        config = with_default_targets(config, base.default_targets if base else (), findings)
     modules = under_present_names(find_modules(adapter, findings), base)
     check_pairs(modules, findings)
+    check_copies(adapter, modules, base, findings)
     readable = bool(modules) and not findings.has(Code.MISSING_FILE, Code.MALFORMED_HEADER, Code.TRUNCATED_FILE)
     shapes_checked = base is not None and config is not None and readable
     check_engine(engine, findings)
     if config is not None:
         check_rank(engine, config, findings)
-        check_variant(config, findings)
+        check_variant(config, base, findings)
         patterns = Patterns(config)
         named = (*base.modules, *base.others, *base.unserved) if base else ()
         affordable = patterns.are_affordable([*modules, *named], findings)

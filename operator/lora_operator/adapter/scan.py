@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .floats import FORMATS, Format
+from .floats import FORMATS, WHOLE_NUMBERS, Format
 from .header import Header
 
 # Whole elements of every dtype, and small enough to stay in the processor's cache between hash and check.
@@ -40,7 +40,7 @@ def scan(file: BinaryIO, header: Header | None, *, size: int, progress: Callable
     if header is not None:
         position += _hash(file, hasher, buffer, count=header.data_start)
         for name, tensor in header.tensors.items():
-            kind = FORMATS.get(tensor.dtype)
+            kind = FORMATS.get(tensor.dtype) or WHOLE_NUMBERS.get(tensor.dtype)
             largest = 0
             wanted = tensor.end - tensor.begin
             while wanted > 0:
@@ -80,16 +80,20 @@ def _fill(file: BinaryIO, target: memoryview) -> memoryview:
     return target[:filled]
 
 
-def _largest(chunk: memoryview, kind: Format) -> int:
-    dtype = np.dtype(kind.unsigned)
+def _largest(chunk: memoryview, kind: Format | str) -> int:
+    dtype = np.dtype(kind if isinstance(kind, str) else kind.unsigned)
     numbers = np.frombuffer(chunk, dtype=dtype, count=len(chunk) // dtype.itemsize)
     if numbers.size == 0:
         return 0
+    if isinstance(kind, str):
+        return max(abs(int(numbers.min())), abs(int(numbers.max())))
     return int(np.bitwise_and(numbers, dtype.type(kind.magnitude)).max())
 
 
-def _value(bits: int, kind: Format) -> float:
+def _value(bits: int, kind: Format | str) -> float:
     """Turn the magnitude's bits into the number."""
+    if isinstance(kind, str):
+        return float(bits)
     if bits >= kind.not_finite:
         return math.inf
     match kind:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from .base import Base
 from .files import Adapter
 from .findings import Code, Findings
-from .floats import FLOATS
+from .floats import FLOATS, WHOLE_NUMBERS
 from .header import Tensor
 
 # The name PEFT saves: only A and B of a module, under its prefix, in printable ASCII.
@@ -18,6 +18,8 @@ _NAME = re.compile(
     r"base_model\.model\.(?!base_model\.)(?P<module>[!-~]{1,400})\.(?:lora_(?P<linear>[AB])\.weight|lora_embedding_(?P<rows>[AB]))"
 )
 _PREFIX = "base_model.model."
+# The whole weight of an embedding or a head, which PEFT saves beside a LoRA on it unless it is told not to.
+_COPY = re.compile(r"base_model\.model\.(?P<module>(?:[!-~]{1,400}\.)?(?:embed_tokens|lm_head))\.base_layer\.weight")
 
 
 @dataclass(slots=True)
@@ -48,7 +50,8 @@ def find_modules(adapter: Adapter, findings: Findings) -> dict[str, Module]:
         for name, tensor in header.tensors.items():
             match = _NAME.fullmatch(name)
             if match is None:
-                _report_unknown(name, findings)
+                if copied_module(name) is None:  # else `copies.check_copies` judges it
+                    _report_unknown(name, findings)
                 continue
             embedding = match["rows"] is not None
             module = modules.get(match["module"])
@@ -70,12 +73,18 @@ def find_modules(adapter: Adapter, findings: Findings) -> dict[str, Module]:
     return modules
 
 
+def copied_module(tensor_name: str) -> str | None:
+    """Return the module whose whole weight a tensor of this name is, as the file calls it."""
+    # Nearly no tensor is one, and each is asked.
+    match = _COPY.fullmatch(tensor_name) if tensor_name.endswith(".base_layer.weight") else None
+    return match["module"] if match else None
+
+
 def under_present_names(modules: Mapping[str, Module], base: Base | None) -> dict[str, Module]:
     """Call modules as transformers calls them now, where the file has a name that PEFT and vLLM know to be older."""
-    old, new = base.formerly if base else ("", "")
     named = dict(modules)
-    for name in [name for name in modules if old and name.startswith(old)]:
-        present = new + name.removeprefix(old)
+    for name in modules:
+        present = base.present_name(name) if base else name
         if present not in named:
             named[present] = replace(named.pop(name), name=present, saved_as=name)
     return named
@@ -107,7 +116,9 @@ def check_pairs(modules: Mapping[str, Module], findings: Findings) -> None:
 
 def _check_dtype(name: str, tensor: Tensor, findings: Findings) -> None:
     if tensor.dtype not in FLOATS:
-        findings.error(
+        # PEFT and vLLM cast either; of numbers that were quantised, the scale is lost.
+        report = findings.warning if tensor.dtype in WHOLE_NUMBERS else findings.error
+        report(
             Code.UNSUPPORTED_DTYPE,
             name,
             found=tensor.dtype,

@@ -6,7 +6,9 @@ wrongly. Sources: vllm/lora/peft_helper.py (0.32) and peft/tuners/lora/config.py
 
 import math
 
+from .base import Base
 from .config import LoraConfig
+from .experts import is_expert
 from .findings import Code, Findings
 from .names import CONFIG
 
@@ -25,7 +27,6 @@ _UNSUPPORTED = {
     "use_bdlora": "vLLM refuses block-diagonal LoRA",
     "use_qalora": "vLLM refuses QALoRA",
     "trainable_token_indices": "vLLM never adds trained token embeddings",
-    "target_parameters": "LoRA on parameters (fused experts) is not judged yet",
     "megatron_config": "vLLM does not read it, PEFT builds other layers with it",
     "arrow_config": "vLLM does not read it, PEFT routes between adapters with it",
     "kasa_config": "vLLM does not read it, PEFT computes otherwise with it",
@@ -43,7 +44,7 @@ _OTHER_TASKS = {"SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE
 _READ_ELSEWHERE = {
     "r", "lora_alpha", "use_rslora", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
     "rank_pattern", "alpha_pattern", "base_model_name_or_path", "lora_dropout", "peft_type", "use_dora", "bias",
-    "lora_bias", "modules_to_save", "init_lora_weights", "task_type", "ensure_weight_tying",
+    "lora_bias", "modules_to_save", "init_lora_weights", "task_type", "ensure_weight_tying", "target_parameters",
 }  # fmt: skip
 _NOT_FIELDS = frozenset({"self", "cls"})
 # They change training, or where files are found, and no answer.
@@ -54,11 +55,12 @@ _HARMLESS = {
 }  # fmt: skip
 
 
-def check_variant(config: LoraConfig, findings: Findings) -> None:
+def check_variant(config: LoraConfig, base: Base | None, findings: Findings) -> None:
     """Report every field that makes this something else than a LoRA which vLLM computes as PEFT does."""
     raw = config.raw
     _check_kind(raw, findings)
     _check_init(config, findings)
+    _check_parameters(raw.get("target_parameters"), base, findings)
     for name, reason in _UNSUPPORTED.items():
         if _is_given(name, raw.get(name)):
             findings.error(
@@ -93,12 +95,37 @@ def check_variant(config: LoraConfig, findings: Findings) -> None:
             )
 
 
+def _check_parameters(targets: object, base: Base | None, findings: Findings) -> None:
+    """Report LoRAs on parameters, which are meant for experts; ones that the base surely lacks PEFT passes over."""
+    if not targets and not isinstance(targets, str):
+        return
+    absent = isinstance(targets, list) and base is not None and all(_is_absent(target, base) for target in targets)
+    report = findings.warning if absent else findings.error
+    report(
+        Code.UNSUPPORTED_VARIANT,
+        "target_parameters",
+        found=targets,
+        expected="not set (vLLM takes LoRAs on parameters for few architectures, by flags of its own)",
+        fix=f"leave it out of {CONFIG}: the base has no such parameters" if absent else _RETRAIN,
+    )
+
+
+def _is_absent(target: object, base: Base) -> bool:
+    """Tell whether the base, all of whose modules are known, has none whose name ends as *target* wants."""
+    module = target.rpartition(".")[0] if isinstance(target, str) else ""
+    names = (*base.modules, *base.others, *base.unserved)
+    return (
+        bool(module)
+        and base.family is not None
+        and not any(map(is_expert, base.modules))
+        and not any(name == module or name.endswith(f".{module}") for name in names)
+    )
+
+
 def _is_given(name: str, value: object) -> bool:
     """Tell whether PEFT builds a variant by a field. An empty sub-config is one: it fills in defaults."""
     if name in _SUB_CONFIGS:
         return value is not None
-    if name == "target_parameters" and isinstance(value, str):
-        return True  # PEFT refuses any text
     return (value is not None and value != {}) if name == "trainable_token_indices" else bool(value)
 
 

@@ -16,11 +16,11 @@ from support.adapter_corpus.bad_values import BAD_VALUES
 from support.adapter_corpus.case import CPU, Case
 from support.adapter_corpus.good_adapters import GOOD_ADAPTERS
 from support.adapter_corpus.hostile_configs import HOSTILE_CONFIGS
-from support.adapter_corpus.hostile_headers import HOSTILE_HEADERS
+from support.adapter_corpus.hostile_headers import HOSTILE_HEADERS, ODD_HEADERS
 from support.adapter_corpus.of_old import OF_OLD_BAD, OF_OLD_GOOD
 from support.adapter_corpus.other_bases import OTHER_BAD, OTHER_GOOD
 
-GOOD: tuple[Case, ...] = (*GOOD_ADAPTERS, *OF_OLD_GOOD, *OTHER_GOOD)
+GOOD: tuple[Case, ...] = (*GOOD_ADAPTERS, *ODD_HEADERS, *OF_OLD_GOOD, *OTHER_GOOD)
 BAD: tuple[Case, ...] = (
     *BAD_CONFIGS,
     *BAD_TENSORS,

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from lora_operator import adapter
 from lora_operator.adapter import Code
-from support.adapter_corpus.case import ALL, CPU, MANY_NAMES, Case, bad, with_config
-from support.adapters import make_adapter, with_null
+from support.adapter_corpus.case import ALL, CPU, MANY_NAMES, NULL_TARGETS, Case, bad, with_config
+from support.adapters import TINY_PHI3, make_adapter, with_null
 
 _OWN_TENSORS = "PEFT saves tensors of its own along, which vLLM refuses: without them, it is not what was trained"
 
@@ -43,8 +43,7 @@ _FIELDS = (
     *(
         bad(f"{field} an object", Code.MALFORMED_CONFIG, with_config(**{field: value}, **others), why=_NO_LIST)
         for field, value, others in (
-            ("target_modules", {"q_proj": 1, "v_proj": 2}, {}),
-            ("exclude_modules", {"a": 1}, {}),
+            ("target_modules", {f"c{number}": 1 for number in range(20)}, {}),
             ("layers_pattern", {"layers": 1}, {"layers_to_transform": [0, 1]}),
         )
     ),
@@ -80,12 +79,15 @@ _FIELDS = (
     ),
     bad("a pattern of layers without layers", Code.MALFORMED_CONFIG, with_config(layers_pattern="layers")),
     bad(
-        "targets null",
+        "targets null, and others trained than PEFT fills in",
+        Code.NOT_TARGETED,
+        lambda: make_adapter(targets=["q_proj", "o_proj"]).with_file(adapter.CONFIG, NULL_TARGETS),
+    ),
+    bad(
+        "targets null for an architecture for which PEFT fills nothing in",
         Code.MALFORMED_CONFIG,
-        lambda: make_adapter().with_file(
-            adapter.CONFIG, b'{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": null}'
-        ),
-        why="PEFT fills in what its version has for the architecture: another version, another adapter",
+        lambda: make_adapter(base=TINY_PHI3, targets=["qkv_proj"]).with_file(adapter.CONFIG, NULL_TARGETS),
+        base=TINY_PHI3,
     ),
 )
 
@@ -197,8 +199,8 @@ _VARIANTS = (
     bad("arrow", Code.UNSUPPORTED_VARIANT, with_config(arrow_config={"top_k": 2})),
     bad("kasa by its defaults", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={})),
     bad("kasa", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={"beta": 1})),
-    bad("LoRA on parameters", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["experts.x"]),
-        why="this base lacks them; how vLLM serves them where there are experts is not judged yet"),
+    bad("LoRA on parameters of a layer", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["q_proj.weight"])),
+    bad("LoRA on parameters of any layer", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["weight"])),
     bad("LoRA on parameters, by an empty text", Code.UNSUPPORTED_VARIANT, with_config(target_parameters="")),
     bad("embeddings tied by PEFT", Code.UNSUPPORTED_VARIANT,
         lambda: make_adapter(targets=["embed_tokens"], config={"ensure_weight_tying": True}),

@@ -2,11 +2,9 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from lora_operator.adapter import Code
 from support.adapter_corpus.case import Q0, Case, bad, ones
-from support.adapters import TINY_LLAMA, AdapterFiles, TensorData, make_adapter, other_base, tensor
+from support.adapters import TINY_LLAMA, AdapterFiles, TensorData, make_adapter, other_base
 
 
 def _pair(module: str, *, rank: int = 8, out: int = 128, into: int = 128) -> dict[str, TensorData]:
@@ -56,9 +54,9 @@ _NAMES = (
     ),
     bad("names without the model", Code.UNKNOWN_MODULE,
         lambda: _with(_pair("base_model.model.layers.0.self_attn.q_proj")), why=_IDLE),
-    bad("whole embeddings saved along", Code.UNKNOWN_TENSOR,
+    bad("whole embeddings of another size saved along", Code.UNKNOWN_TENSOR,
         lambda: make_adapter(targets=["q_proj", "embed_tokens"], tensors={
-            "base_model.model.model.embed_tokens.base_layer.weight": ones(2048, 128)})),
+            "base_model.model.model.embed_tokens.base_layer.weight": ones(2049, 128)})),
     bad("a whole head saved along", Code.UNKNOWN_TENSOR,
         lambda: make_adapter(tensors={"base_model.model.lm_head.base_layer.weight": ones(2048, 128)}), why=_IDLE),
     bad("a LoRA under a LoRA", Code.UNKNOWN_MODULE, lambda: _with(_pair(f"{Q0}.base_layer"), "base_layer"), why=_IDLE),
@@ -96,9 +94,8 @@ _HALVES = (
     bad("a scalar", Code.SHAPE_MISMATCH, lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": ones()})),
     bad("a cube", Code.SHAPE_MISMATCH, lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": ones(8, 128, 1)})),
     bad("an empty matrix", Code.SHAPE_MISMATCH, lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": ones(0, 128)})),
-    bad("whole numbers", Code.UNSUPPORTED_DTYPE,
-        lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": tensor(np.ones((8, 128)), "I32")}),
-        why="they are quantised, and their scale is not in the file; how large they get is not looked at"),
+    bad("complex numbers", Code.UNSUPPORTED_DTYPE, lambda: make_adapter(tensors={
+        f"{Q0}.lora_A.weight": ("C64", (8, 128), b"\0" * 8 * 8 * 128)}), why="what is imaginary is lost"),
 )  # fmt: skip
 
 BAD_TENSORS: tuple[Case, ...] = (*_BASES, *_NAMES, *_HALVES)

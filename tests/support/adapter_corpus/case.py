@@ -19,6 +19,9 @@ ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 MANY_NAMES = [f"model.layers.{layer}.self_attn.{name}" for layer in range(16) for name in ("q_proj", "v_proj")]
 Q0 = "base_model.model.model.layers.0.self_attn.q_proj"
 
+NULL_TARGETS = b'{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": null}'
+"""A config that leaves the targets to PEFT."""
+
 Level = Literal["header", "full"]
 
 

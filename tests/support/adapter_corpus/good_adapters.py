@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lora_operator.adapter import Code
-from support.adapter_corpus.case import ALL, CPU, MANY_NAMES, Q0, Case, good, ones, with_config
+from lora_operator.adapter import CONFIG, Code
+from support.adapter_corpus.case import ALL, CPU, MANY_NAMES, NULL_TARGETS, Q0, Case, good, ones, with_config
 from support.adapters import TINY_LLAMA, make_adapter, tensor, with_gain
 
 _FULL_NAMES = [f"model.layers.{layer}.self_attn.{name}" for layer in (0, 1) for name in ("q_proj", "v_proj")]
@@ -24,6 +24,11 @@ _PLAIN = (
     good(
         "tensors of several dtypes",
         lambda: make_adapter(tensors={f"{Q0}.lora_A.weight": tensor(np.full((8, 128), 0.01), "BF16")}),
+    ),
+    *(
+        good(f"whole numbers of {dtype}", lambda dtype=dtype: make_adapter(tensors={  # type: ignore[misc]
+            f"{Q0}.lora_A.weight": tensor(np.resize([0, 1, 0], (8, 128)), dtype)}), Code.UNSUPPORTED_DTYPE)
+        for dtype in ("BOOL", "I8", "U8", "I16", "I32", "I64")
     ),
     good("lora_B zero", lambda: make_adapter(tensors={f"{Q0}.lora_B.weight": tensor(np.zeros((128, 8)))})),
     good("embed_tokens", lambda: make_adapter(targets=["q_proj", "embed_tokens"])),
@@ -109,6 +114,18 @@ _TARGETS = (
         "targets by a regex that looks ahead after a name",
         with_config(target_modules=r"^(model)(?!.*(lm_head|output|emb|wte|shared)).*\.(q|v)_proj"),
     ),
+    good("targets an object", with_config(target_modules={"q_proj": 1, "v_proj": 2}), Code.MALFORMED_CONFIG),
+    good("exclude_modules an object", with_config(exclude_modules={"a": 1}), Code.MALFORMED_CONFIG),
+    good(
+        "targets null: PEFT fills in what was trained",
+        lambda: make_adapter().with_file(CONFIG, NULL_TARGETS),
+        Code.MALFORMED_CONFIG,
+    ),
+    good(
+        "LoRA on parameters that the base lacks",
+        with_config(target_parameters=["experts.x", "mlp.experts.down"]),
+        Code.UNSUPPORTED_VARIANT,
+    ),
     good("nothing excluded, by an object", with_config(exclude_modules={})),
     good("nothing excluded, by false", with_config(exclude_modules=False)),
     good("excluded elsewhere", with_config(exclude_modules=["lm_head"])),
@@ -174,6 +191,11 @@ _INITS = tuple(good(f"init {start}", with_config(init_lora_weights=start)) for s
 _HARMLESS = (
     good("EVA with its config", with_config(init_lora_weights="eva", eva_config={"rho": 2.0, "tau": 0.99})),
     good("fan_in_fan_out", with_config(fan_in_fan_out=True)),
+    good("dropout NaN", with_config(lora_dropout=float("nan")), Code.MALFORMED_CONFIG),
+    good("NaN where nobody looks", with_config(loftq_config={"bits": float("nan")}), Code.MALFORMED_CONFIG),
+    good("a rank twice, the last one right",
+         lambda: make_adapter().with_file(CONFIG, make_adapter().files[CONFIG].replace(b"{", b'{"r": 64, ', 1)),
+         Code.MALFORMED_CONFIG),
     good("dropout in training", with_config(lora_dropout=0.3)),
     good("dropout of everything", with_config(lora_dropout=True)),
     good("a model of one's own mapped", with_config(auto_mapping={"base_model_class": "LlamaForCausalLM"})),

@@ -60,9 +60,8 @@ _TEXTS = (
         lambda: _text(make_adapter().files[CONFIG].replace(b"{", b'{"a": "' + b"x" * 2 * 2**20 + b'", ', 1)),
         askable=False, why="nobody needs that much, and it costs every reader"),
     bad("a million values", Code.MALFORMED_CONFIG, lambda: _text(b"[" + b"1," * 500_000 + b"1]")),
-    bad("a field twice", Code.MALFORMED_CONFIG,
-        lambda: _text(make_adapter().files[CONFIG].replace(b"{", b'{"r": 64, ', 1)),
-        askable=False, why="another reader may take the other value"),
+    bad("a rank twice, the last one wrong", Code.RANK_MISMATCH,
+        lambda: _text(make_adapter().files[CONFIG].rstrip().removesuffix(b"}") + b', "r": 4}')),
 )  # fmt: skip
 
 # They hang PEFT, so PEFT's answers can't be had.

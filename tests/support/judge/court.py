@@ -18,6 +18,7 @@ from support.adapter_corpus import CPU, Case
 from support.adapters import TINY_LLAMA, BaseShape
 from support.judge import bases
 from support.judge.bases import BASES
+from support.judge.copied import COPIED
 from support.judge.engine_side import PROMPTS, TOKENS, Bench, Engines
 from support.judge.rulings import Outcome, Ruling, Spoken
 
@@ -30,7 +31,9 @@ def is_askable(case: Case) -> bool:
 
 
 CASES: Final[tuple[Case, ...]] = tuple(
-    sorted(filter(is_askable, adapter_corpus.CASES), key=lambda case: (case.poisonous, BASES.index(case.base)))
+    sorted(
+        (*COPIED, *filter(is_askable, adapter_corpus.CASES)), key=lambda case: (case.poisonous, BASES.index(case.base))
+    )
 )
 """Those that are asked, one base after the other, the poisonous ones last."""
 
@@ -118,7 +121,8 @@ class Court:
     def hear(self, case: Case) -> Ruling:
         """Hear one case; a poisonous one gets an engine of its own."""
         path = self._paths[case.name]
-        verdict = inspect(open_directory(path), base_from_directory(self._model(case.base)), case.engine)
+        base = base_from_directory(self._model(case.base))
+        verdict = inspect(open_directory(path, base=base), base, case.engine)
         content = content_of(path, case.base)
         outcome = self._known.get(content) or self._ask_engine(case, path)
         return Ruling(

@@ -45,9 +45,10 @@ def test_a_hostile_config_is_refused_in_a_few_words(name: str) -> None:
 
 
 def test_the_finding_names_the_field_that_is_not_finite() -> None:
-    files = make_adapter(config={"eva_config": {"rho": float("inf")}})
+    files = make_adapter(config={"loftq_config": {"bits": [1, float("inf")]}})
     verdict = adapter.inspect(files.parts(), BASE, CPU)
-    assert verdict.errors[0].field == "eva_config.rho"
+    assert [(finding.field, finding.found) for finding in verdict.findings] == [("loftq_config.bits[1]", "inf")]
+    assert verdict.servable
 
 
 def test_the_finding_shows_what_was_found_and_how_to_write_it() -> None:

@@ -148,7 +148,7 @@ BAD = {
     "megatron": (make_adapter(config={"megatron_config": {"a": 1}}), Code.UNSUPPORTED_VARIANT),
     "arrow": (make_adapter(config={"arrow_config": {"top_k": 2}}), Code.UNSUPPORTED_VARIANT),
     "kasa": (make_adapter(config={"kasa_config": {"beta": 1}}), Code.UNSUPPORTED_VARIANT),
-    "LoRA on parameters": (make_adapter(config={"target_parameters": ["experts.x"]}), Code.UNSUPPORTED_VARIANT),
+    "LoRA on parameters": (make_adapter(config={"target_parameters": ["q_proj.weight"]}), Code.UNSUPPORTED_VARIANT),
     "embeddings tied by PEFT": (
         make_adapter(targets=["embed_tokens"], config={"ensure_weight_tying": True}),
         Code.UNSUPPORTED_VARIANT,
@@ -187,8 +187,8 @@ BAD = {
     "a vector": (make_adapter(tensors={f"{Q0}.lora_A.weight": ones(8)}), Code.SHAPE_MISMATCH),
     "a cube": (make_adapter(tensors={f"{Q0}.lora_A.weight": ones(8, 128, 1)}), Code.SHAPE_MISMATCH),
     "an empty matrix": (make_adapter(tensors={f"{Q0}.lora_A.weight": ones(0, 128)}), Code.SHAPE_MISMATCH),
-    "whole numbers": (
-        make_adapter(tensors={f"{Q0}.lora_A.weight": tensor(np.ones((8, 128)), "I32")}),
+    "complex numbers": (
+        make_adapter(tensors={f"{Q0}.lora_A.weight": ("C64", (8, 128), bytes(8 * 8 * 128))}),
         Code.UNSUPPORTED_DTYPE,
     ),
     "no tensors": (make_adapter().with_file(adapter.WEIGHTS, safetensors({})), Code.NO_TENSORS),

@@ -17,6 +17,7 @@ from support.adapters import BaseShape, make_adapter, tensor
 from support.checkpoints import BESIDE, files_of, read_tensors, values, write_base
 
 TARGETS = ("q_proj", "v_proj", "down_proj")
+ENDS = ("embed_tokens", "lm_head")
 
 
 def run(tmp_path: Path, **request: object) -> Path:
@@ -93,7 +94,7 @@ def test_another_dtype_holds_for_every_weight_and_all_that_names_it(tmp_path: Pa
 
 def test_embedding_and_head_are_merged_where_they_are_two_weights(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", dtype="BF16")
-    make_adapter(targets=("embed_tokens", "lm_head")).write(tmp_path / "adapter")
+    make_adapter(targets=ENDS).write(tmp_path / "adapter")
     before, after = read_tensors(base), read_tensors(run(tmp_path, verify=True))
     assert {name for name in after if after[name] != before[name]} == {"model.embed_tokens.weight", "lm_head.weight"}
 
@@ -193,3 +194,15 @@ def test_where_the_kernel_can_not_copy_the_bytes_are_read_and_written(
         copy_range(source.fileno(), target.fileno(), wanted, advance=heard.append)
     assert (tmp_path / "b").read_bytes() == bytes(3) + data[100:2_000_100]
     assert sum(heard) == 2_000_000
+
+
+def test_copies_of_embedding_and_head_that_peft_saved_along_are_left_out(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", dtype="BF16", shards=2)
+    before = read_tensors(base)
+    names = ("model.embed_tokens", "lm_head")
+    copies = {f"base_model.model.{name}.base_layer.weight": before[f"{name}.weight"] for name in names}
+    make_adapter(targets=ENDS).write(tmp_path / "adapter")
+    plain = read_tensors(run(tmp_path))
+    (tmp_path / "out").rename(tmp_path / "plain")
+    make_adapter(targets=ENDS, tensors=copies).write(tmp_path / "adapter")
+    assert read_tensors(run(tmp_path, verify=True)) == plain
