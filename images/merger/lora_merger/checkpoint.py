@@ -6,13 +6,11 @@ Refuses what can't be merged into: quantised weights, pickles, an index that is 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from lora_merger.described import Checkpoint, Shard
+from lora_merger.files import Files
 from lora_merger.refusal import ExitCode, Refusal, not_mergeable
 from lora_operator.adapter import CONFIG as ADAPTER_CONFIG
 from lora_operator.adapter import (
@@ -35,43 +33,6 @@ _JSON_LIMIT: Final = 64 * 1024 * 1024
 # Weights in other forms, and what describes the base itself rather than how to run it.
 _LEFT_OUT_ENDS: Final = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".ot", ".onnx")
 _LEFT_OUT: Final = frozenset({CARD, CONFIG, INDEX, "pytorch_model.bin.index.json", "adapter_config.json", MANIFEST})
-
-
-class Files(Protocol):
-    """A base's files, wherever they lie."""
-
-    def names(self) -> Sequence[str]:
-        """Return the names of the files at the top."""
-        ...
-
-    def size(self, name: str) -> int:
-        """Return a file's size."""
-        ...
-
-    def read(self, name: str, start: int, stop: int) -> bytes:
-        """Return the bytes from *start* to *stop*, fewer where the file ends."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LocalFiles:
-    """A directory. Links are followed: the Hub's cache is made of them."""
-
-    folder: Path
-
-    def names(self) -> Sequence[str]:
-        """Return the regular files at the top."""
-        return sorted(entry.name for entry in os.scandir(self.folder) if entry.is_file())
-
-    def size(self, name: str) -> int:
-        """Return a file's size."""
-        return (self.folder / name).stat().st_size
-
-    def read(self, name: str, start: int, stop: int) -> bytes:
-        """Return a part of a file."""
-        with (self.folder / name).open("rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
 
 
 def read_checkpoint(files: Files) -> Checkpoint:

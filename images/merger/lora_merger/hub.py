@@ -29,8 +29,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from lora_merger.files import Source
 from lora_merger.refusal import ExitCode, Refusal, unwritable
-from lora_merger.sources import Source
 from lora_merger.stopping import Stop
 from lora_operator.clients.hub_reference import HubRepo
 

@@ -18,15 +18,15 @@ from typing import Final, Literal
 import numpy as np
 
 from lora_merger import manifest
-from lora_merger.checkpoint import CARD, CONFIG, INDEX, MANIFEST, LocalFiles
+from lora_merger.checkpoint import CARD, CONFIG, INDEX, MANIFEST
 from lora_merger.described import Finished
 from lora_merger.digests import file_digest
+from lora_merger.files import LocalFiles, Source
 from lora_merger.manifest import Lineage, Origin
 from lora_merger.plan import Plan
 from lora_merger.preparing import DTYPES, MergeRequest, Prepared, State, prepare, state_of
 from lora_merger.refusal import ExitCode, Refusal, not_mergeable, unwritable
 from lora_merger.resuming import Resuming
-from lora_merger.sources import Source
 from lora_merger.space import refuse_if_too_full
 from lora_merger.stopping import Stop
 from lora_merger.verifying import Checked, Verifier

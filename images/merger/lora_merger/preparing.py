@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from lora_merger.checkpoint import CONFIG, INDEX, LocalFiles, read_adapter, read_checkpoint
+from lora_merger.checkpoint import CONFIG, INDEX, read_adapter, read_checkpoint
 from lora_merger.described import Checkpoint
+from lora_merger.files import LocalFiles, Source
 from lora_merger.pairing import pair_up
 from lora_merger.plan import Plan, make_plan
 from lora_merger.refusal import ExitCode, Refusal, unreadable
-from lora_merger.sources import Source, open_source
+from lora_merger.sources import open_source
 from lora_merger.stopping import Stop
 from lora_merger.workplace import refuse_if_there
 from lora_operator.adapter import CONFIG as ADAPTER_CONFIG

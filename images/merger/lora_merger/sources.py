@@ -1,4 +1,4 @@
-"""Where base and adapter come from: a directory, or `hf://<id>[@<revision>]` pinned to a commit before a byte is read.
+"""Opens what base and adapter come from: a directory, or `hf://<id>[@<revision>]` at a commit, pinned before all else.
 
 huggingface_hub is imported only for the latter. Its environment holds: HF_ENDPOINT, HF_TOKEN, HF_HOME.
 """
@@ -6,41 +6,18 @@ huggingface_hub is imported only for the latter. Its environment holds: HF_ENDPO
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from lora_merger import vouching
-from lora_merger.checkpoint import CARD, Files, LocalFiles
+from lora_merger.checkpoint import CARD
+from lora_merger.files import LocalFiles, Source
 from lora_merger.refusal import ExitCode, Refusal
 from lora_operator.clients.hub_reference import is_reference, parse_reference
 
 # Whatever is on the line: a card is a stranger's, and a pattern that trims would take hours over a line of spaces.
 _LICENCE: Final = re.compile(r"^licen[cs]e:(.*)$", re.MULTILINE)
 _CARD_LIMIT: Final = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A base or an adapter: where its files are read from, and what is known of where it comes from."""
-
-    name: str
-    """The Hub's id, or the directory as it was given."""
-    files: Files
-    repo: str | None = None
-    """The Hub's id, where it is known: of a directory, where that lies in the Hub's cache."""
-    revision: str | None = None
-    licence: str | None = None
-    gated: str | None = None
-    """How access is granted: "auto" or "manual"; "no" where anybody may; None where that is not known."""
-    sha256: Mapping[str, str] = field(default_factory=dict)
-    """What the Hub says of its large files."""
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether its files are still to be fetched."""
-        return not isinstance(self.files, LocalFiles)
 
 
 def open_source(reference: str) -> Source:

@@ -16,8 +16,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_merger.checkpoint import LocalFiles, read_shard
+from lora_merger.checkpoint import read_shard
 from lora_merger.described import Shard
+from lora_merger.files import LocalFiles
 from lora_merger.plan import Half, Layout, Pair, Plan, ShardPlan
 from lora_merger.refusal import ExitCode, Refusal
 from lora_merger.stopping import Stop

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lora_merger.__main__ import main
-from lora_merger.checkpoint import LocalFiles
+from lora_merger.files import LocalFiles
 from lora_merger.progress import Progress, duration, line, size
 from lora_merger.refusal import ExitCode
 from support.adapters import make_adapter

@@ -58,6 +58,13 @@ ADAPTERS: dict[str, tuple[Callable[[], AdapterFiles], str]] = {
         lambda: make_adapter(tensors={"base_model.model.lm_head.weight": tensor(np.ones((2048, 128)))}),
         "UnknownTensor",
     ),
+    "embeddings beside it that are not the base's": (
+        lambda: make_adapter(
+            targets=["q_proj", "embed_tokens"],
+            tensors={"base_model.model.model.embed_tokens.base_layer.weight": tensor(np.ones((2048, 128)))},
+        ),
+        "UnknownTensor",
+    ),
     "another rank than its config's": (lambda: make_adapter(config={"r": 4}), "RankMismatch"),
     "a module that the config leaves out": (lambda: make_adapter(config={"target_modules": ["q_proj"]}), "NotTargeted"),
     "a float8": (lambda: make_adapter(dtype="F8_E5M2"), "is F8_E5M2: save it in one of F32"),
