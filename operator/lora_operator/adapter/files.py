@@ -149,7 +149,7 @@ def check_files(adapter: Adapter, findings: Findings) -> None:
         findings.error(
             Code.PICKLE_ONLY if pickles else Code.MISSING_FILE,
             WEIGHTS,
-            found=f"missing, only {present[0]}" if present else "missing",
+            found=f"missing, but there is {present[0]}" if present else "missing",
             expected="the weights as safetensors, under this name",
             fix=explain_file(stray[0]) if stray else _SAVE_SAFELY,
         )

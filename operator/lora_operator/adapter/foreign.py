@@ -105,13 +105,14 @@ _BEGINNING: Final = 256
 
 # What to do about a file that may be the weights: the first that its name begins with.
 _FILES: Final = {
-    "adapters.safetensors": f"{_FUSE}: MLX gives this name",
-    "pytorch_lora_weights.safetensors": "serve it with diffusers, which gives this name to adapters of models of "
-    f"images; if it is PEFT's, rename it to {WEIGHTS}",
-    "model": "if the adapter was merged into a whole model, serve it as a model; if it holds the adapter alone, "
-    f"rename it to {WEIGHTS}",
-    "": f"rename it to {WEIGHTS}, if PEFT saved it",
+    "adapters.": f"if PEFT saved it, rename it to {WEIGHTS}; if MLX did, {_FUSE}",
+    "pytorch_lora_weights.": f"if PEFT saved it, rename it to {WEIGHTS}; if diffusers did, it is of a model of images",
+    "model": f"if it holds the adapter alone, rename it to {WEIGHTS}; if it is the merged model, serve it as a model",
+    "": f"if PEFT saved it, rename it to {WEIGHTS}",
 }
+
+# What texts were surely meant to be; Python takes any text for true.
+_IN_QUOTES: Final = {"true": "true", "false": "false", "none": "null", "null": "null"}
 
 
 def explain_tensor(name: str) -> tuple[str, str]:
@@ -128,6 +129,12 @@ def explain_beginning(data: bytes) -> tuple[str, str] | None:
 def explain_file(name: str) -> str:
     """Say what to do where the weights may lie under this name."""
     return next(fix for start, fix in _FILES.items() if name.startswith(start))
+
+
+def explain_text(value: object, fix: str) -> str:
+    """Say what to do about a field that is wrong because of quotes; else *fix*."""
+    plain = _IN_QUOTES.get(value.lower()) if isinstance(value, str) else None
+    return f"write {plain} in {CONFIG}, without quotes" if plain else fix
 
 
 def explain_kind(config: Mapping[str, object]) -> tuple[str, str]:

@@ -113,7 +113,8 @@ def _length(prefix: bytes, file_size: int) -> int:
         foreign = explain_beginning(prefix)
         if foreign is not None:
             raise HeaderError(Code.MALFORMED_HEADER, foreign[0], fix=foreign[1])
-        raise HeaderError(Code.MALFORMED_HEADER, f"claims a header of {length} bytes, more than the format's 100 MB")
+        reason = f"its first {LENGTH_BYTES} bytes claim a header of {length} bytes, more than the format's 100 MB"
+        raise HeaderError(Code.MALFORMED_HEADER, reason)
     if LENGTH_BYTES + length > file_size:
         raise HeaderError(Code.TRUNCATED_FILE, f"the header alone has {length} bytes, the file {file_size}")
     if length > _PARSED_LIMIT:

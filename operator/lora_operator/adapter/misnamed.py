@@ -64,7 +64,7 @@ def _instead(present: tuple[str, ...], absent: tuple[str, ...]) -> tuple[str, st
     here, there = ", ".join(present), ", ".join(absent)
     return (
         f"{here}, which this base has in the place of {there}",
-        f"train for this base's projections (target_modules: {here}), or serve it on a base that has {there}",
+        f"train for this base's projections (target_modules with {here}), or serve it on a base that has {there}",
     )
 
 

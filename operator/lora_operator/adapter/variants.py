@@ -10,11 +10,12 @@ from .base import Base
 from .config import LoraConfig
 from .experts import is_expert
 from .findings import Code, Findings, repr_bounded
-from .foreign import explain_kind
+from .foreign import explain_kind, explain_text
 from .names import CONFIG
 
 _MERGE = "merge it into the base (PEFT's merge_and_unload), or train a plain LoRA"
 _RETRAIN = "train without it"
+_NO_BIAS = "train without bias, or merge it into the base"
 
 # Inits that only choose where training starts; with the others PEFT changes the base's weights as well. PEFT knows two
 # of the names in any case of their letters.
@@ -69,7 +70,7 @@ def check_variant(config: LoraConfig, base: Base | None, findings: Findings) -> 
                 name,
                 found=repr_bounded(raw[name]),
                 expected=f"not set ({reason})",
-                fix=_RETRAIN,
+                fix=explain_text(raw[name], _RETRAIN),
             )
     for name in _HARMLESS_SUB_CONFIGS:
         if raw.get(name) is not None and not isinstance(raw[name], dict):
@@ -145,11 +146,11 @@ def _check_kind(raw: dict[str, object], findings: Findings) -> None:
             "use_dora",
             found=repr_bounded(raw["use_dora"]),
             expected="false (vLLM has no DoRA)",
-            fix=_MERGE,
+            fix=explain_text(raw["use_dora"], _MERGE),
         )
-    for name, expected, given in (
-        ("bias", '"none"', raw.get("bias", "none") != "none"),
-        ("lora_bias", "false", bool(raw.get("lora_bias"))),
+    for name, expected, given, fix in (
+        ("bias", '"none"', raw.get("bias", "none") != "none", _NO_BIAS),
+        ("lora_bias", "false", bool(raw.get("lora_bias")), explain_text(raw.get("lora_bias"), _NO_BIAS)),
     ):
         if given:
             findings.error(
@@ -157,7 +158,7 @@ def _check_kind(raw: dict[str, object], findings: Findings) -> None:
                 name,
                 found=repr_bounded(raw[name]),
                 expected=expected,
-                fix="train without bias, or merge it into the base",
+                fix=fix,
             )
     _check_modules_to_save(raw.get("modules_to_save"), findings)
 
@@ -173,7 +174,7 @@ def _check_modules_to_save(modules: object, findings: Findings) -> None:
         "modules_to_save",
         found=repr_bounded(modules),
         expected="not set (vLLM serves no whole modules beside a base)",
-        fix="make sure that it generates text" if of_classifier else _MERGE,
+        fix="make sure that it generates text" if of_classifier else explain_text(modules, _MERGE),
     )
 
 
@@ -220,7 +221,7 @@ def _check_init(config: LoraConfig, findings: Findings) -> None:
         "init_lora_weights",
         found=repr_bounded(init),
         expected="an init that leaves the base's weights alone",
-        fix=_init_fix(text) if changes_base else _RETRAIN,
+        fix=_init_fix(text) if changes_base else explain_text(init, _RETRAIN),
     )
 
 

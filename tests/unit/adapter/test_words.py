@@ -126,8 +126,8 @@ def test_names_of_a_wrapped_model_are_told_for_an_unknown_architecture_too() -> 
 @pytest.mark.parametrize(
     ("base", "targets", "expected", "fix"),
     [
-        (TINY_PHI3, ["q_proj", "v_proj"], "qkv_proj", "target_modules: qkv_proj)"),
-        (TINY_PHI3, ["up_proj"], "gate_up_proj", "target_modules: gate_up_proj)"),
+        (TINY_PHI3, ["q_proj", "v_proj"], "qkv_proj", "target_modules with qkv_proj)"),
+        (TINY_PHI3, ["up_proj"], "gate_up_proj", "target_modules with gate_up_proj)"),
     ],
 )
 def test_projections_apart_are_told_of_a_base_that_has_them_in_one(
@@ -142,7 +142,7 @@ def test_projections_apart_are_told_of_a_base_that_has_them_in_one(
 def test_projections_in_one_are_told_of_a_base_that_has_them_apart() -> None:
     told = only(judge(make_adapter(base=TINY_PHI3, targets=["qkv_proj"])), Code.UNKNOWN_MODULE)
     assert told.expected == "q_proj, k_proj, v_proj, which this base has in the place of qkv_proj"
-    assert "target_modules: q_proj, k_proj, v_proj" in told.fix
+    assert "target_modules with q_proj, k_proj, v_proj" in told.fix
     assert "a base that has qkv_proj" in told.fix
 
 
@@ -273,6 +273,21 @@ def test_a_text_in_the_place_of_another_value_is_shown_in_quotes(field: str, val
     assert told.found == found
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "plain"),
+    [
+        ("use_dora", "False", "false"),
+        ("lora_bias", "false", "false"),
+        ("use_qalora", "False", "false"),
+        ("init_lora_weights", "True", "true"),
+        ("modules_to_save", "None", "null"),
+    ],
+)
+def test_what_quotes_alone_make_wrong_is_to_be_written_without(field: str, value: str, plain: str) -> None:
+    told = next(finding for finding in judge(make_adapter(config={field: value})).errors if finding.field == field)
+    assert told.fix == f"write {plain} in {CONFIG}, without quotes"
+
+
 @pytest.mark.parametrize("field", ["rank_pattern", "alpha_pattern"])
 def test_a_text_in_a_pattern_is_shown_in_quotes(field: str) -> None:
     assert judge(make_adapter(config={field: {"v_proj": "8"}})).errors[0].found == '"8"'
@@ -303,6 +318,7 @@ def test_another_thing_in_the_place_of_a_file_is_called_by_its_name(
         ("adapter.safetensors", f"rename it to {WEIGHTS}"),
         ("pytorch_lora_weights.safetensors", "diffusers"),
         ("adapters.safetensors", "mlx_lm.fuse"),
+        ("model-00001-of-00002.safetensors", "serve it as a model"),
         ("model.safetensors", "serve it as a model"),
     ],
 )
