@@ -110,7 +110,7 @@ def _check_parameters(targets: object, base: Base | None, findings: Findings) ->
     report(
         Code.UNSUPPORTED_VARIANT,
         "target_parameters",
-        found=targets,
+        found=repr_bounded(targets),
         expected="not set (vLLM takes LoRAs on parameters for few architectures, by flags of its own)",
         fix=f"leave it out of {CONFIG}: the base has no such parameters" if absent else _RETRAIN,
     )
