@@ -50,11 +50,12 @@ class Module:
         return {half: tensor.shape for half, tensor in self.halves.items()}
 
     def rank_if_transposed(self) -> int | None:
-        """Return the rank that both halves have where their widths belong; it is one only if they are transposed."""
-        if any(len(tensor.shape) != 2 for tensor in self.halves.values()) or len(self.halves) < 2:
-            return None
-        rank = self.halves["A"].shape[1]
-        return rank if self.halves["B"].shape[0] == rank else None
+        """Return the rank that both halves have where their widths belong: less than these, as any low rank is."""
+        match self.shapes:
+            case {"A": (into, rank), "B": (other, out)} if rank == other < min(into, out):
+                return rank
+            case _:
+                return None
 
     def tensor_name(self, half: str) -> str:
         """Return the name under which PEFT saves *half*."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -231,8 +232,13 @@ def test_matrices_the_other_way_round_are_called_that(module: str) -> None:
         assert "transpose lora_A and lora_B" in finding.fix
 
 
-def test_another_rank_is_not_called_transposed() -> None:
-    told = only(judge(make_adapter(config={"r": 4})), Code.RANK_MISMATCH)
+@pytest.mark.parametrize("rank", [4, 128])
+def test_another_rank_is_not_called_transposed(rank: int) -> None:
+    files = make_adapter(targets=["q_proj"], config={"r": rank})
+    verdict = adapter.inspect(
+        files.parts(), adapter.base_from_config(TINY_LLAMA.config()), replace(CPU, max_lora_rank=128)
+    )
+    told = only(verdict, Code.RANK_MISMATCH)
     assert told.fix == "make r and rank_pattern those it was trained with"
 
 
