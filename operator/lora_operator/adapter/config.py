@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeGuard
 
-from .findings import Code, Findings
+from .findings import Code, Findings, repr_bounded
+from .foreign import explain_beginning
 from .names import CONFIG
 
 # A config that lists every module of a 120-layer model by its full name has some 100 kB.
@@ -22,6 +23,7 @@ _RANK_LIMIT = 2**16
 _VALUES_LIMIT = 200_000
 # So many targets PEFT takes another way: it looks for shorter names that tell them from the other modules as well.
 CONDENSED = 20
+_FIX = f"correct it in {CONFIG}, or save the adapter again with PEFT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,10 @@ class LoraConfig:
 
 def parse_config(data: bytes, findings: Findings) -> LoraConfig | None:
     """Read the config; None, with findings that say why, where it is not one that PEFT would load."""
+    foreign = explain_beginning(data)
+    if foreign is not None:
+        _malformed(findings, CONFIG, foreign[0], "a JSON object in UTF-8", fix=foreign[1])
+        return None
     raw = _decode(data, findings)
     if raw is None:
         return None
@@ -175,14 +181,8 @@ def _has_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _malformed(findings: Findings, where: str, found: object, expected: str) -> None:
-    findings.error(
-        Code.MALFORMED_CONFIG,
-        where,
-        found=found,
-        expected=expected,
-        fix=f"correct it in {CONFIG}, or save the adapter again with PEFT",
-    )
+def _malformed(findings: Findings, where: str, found: str, expected: str, *, fix: str = _FIX) -> None:
+    findings.error(Code.MALFORMED_CONFIG, where, found=found, expected=expected, fix=fix)
 
 
 class _Reader:
@@ -309,13 +309,13 @@ class _Reader:
 
     def _refuse(self, where: str, value: object, expected: str) -> None:
         self.failed = True
-        found = "missing" if value is None and where not in self._raw else value
+        found = "missing" if value is None and where not in self._raw else repr_bounded(value)
         _malformed(self._findings, where, found, expected)
 
     def _warn(self, where: str, value: object, expected: str) -> None:
         """Report what is not as it should be, and means the same to PEFT and vLLM."""
         self._findings.warning(
-            Code.MALFORMED_CONFIG, where, found=value, expected=expected, fix=f"correct it in {CONFIG}"
+            Code.MALFORMED_CONFIG, where, found=repr_bounded(value), expected=expected, fix=f"correct it in {CONFIG}"
         )
 
 

@@ -19,7 +19,7 @@ from .config import CONFIG_LIMIT
 from .files import Adapter, FileFacts, check_digest, report_header
 from .findings import Code, Findings
 from .header import Header, HeaderError, read_header
-from .names import CONFIG, INDEX, PICKLES, weights_files
+from .names import CONFIG, INDEX, PICKLES, stray_weights, weights_files
 from .shard_index import INDEX_LIMIT
 from .tensors import copied_module
 
@@ -48,7 +48,7 @@ def open_directory(
             names = [entry.name for entry in entries]
             for name in weights_files(names):
                 reader.read(name)
-        for name in set(PICKLES).intersection(names):
+        for name in {*PICKLES, *stray_weights(names)}.intersection(names):
             reader.files[name] = FileFacts(os.stat(name, dir_fd=folder, follow_symlinks=False).st_size)
     finally:
         os.close(folder)

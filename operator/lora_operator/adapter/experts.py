@@ -12,7 +12,7 @@ from .base import Base
 from .config import LoraConfig
 from .families import FAMILIES
 from .family import Family
-from .findings import Code, Findings
+from .findings import Code, Findings, repr_bounded
 from .names import CONFIG
 from .patterns import Patterns
 from .tensors import Module
@@ -104,7 +104,7 @@ def _check_config(family: Family, meant: Collection[str], config: LoraConfig, fi
         findings.error(
             Code.MALFORMED_CONFIG,
             "lora_dropout",
-            found=config.raw["lora_dropout"],
+            found=repr_bounded(config.raw["lora_dropout"]),
             expected="0 where experts or their routers are targets (PEFT refuses another)",
             fix=f"write 0, in {CONFIG}: it matters in training alone",
         )
@@ -112,7 +112,7 @@ def _check_config(family: Family, meant: Collection[str], config: LoraConfig, fi
         findings.error(
             Code.MISSING_TENSOR,
             "init_lora_weights",
-            found=config.init,
+            found=repr_bounded(config.init),
             expected="true, where experts or their routers are targets",
             fix=f"write true, in {CONFIG}: the tensors replace what it starts with",
         )
@@ -129,7 +129,7 @@ def _check_scaling(config: LoraConfig, findings: Findings, *, has_experts: bool)
             findings.error(
                 Code.UNSUPPORTED_VARIANT,
                 name,
-                found=config.raw[name],
+                found=repr_bounded(config.raw[name]),
                 expected="not set beside LoRAs on experts or their routers (PEFT and vLLM scale them otherwise)",
                 fix="train experts with one rank and alpha, without use_rslora",
             )

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .findings import Code, Finding, Findings
+from .foreign import explain_file
 from .header import Header, HeaderError, parse_header
-from .names import CONFIG, PICKLES, WEIGHTS, digest, is_weights, weights_files
+from .names import CONFIG, PICKLES, WEIGHTS, digest, is_weights, stray_weights, weights_files
 from .shard_index import check_index
+
+_SAVE_SAFELY = "save the adapter with safe_serialization=True; a pickle is never opened"
 
 Level = Literal["config", "header", "full"]
 
@@ -112,9 +115,7 @@ def check_digest(name: str, found: str | None, expected: str | None, findings: F
 
 def report_header(name: str, error: HeaderError, findings: Findings) -> None:
     """Report a weights file without a readable header."""
-    findings.error(
-        error.code, name, found=str(error), expected="a whole safetensors file", fix="upload it, or save it, again"
-    )
+    findings.error(error.code, name, found=str(error), expected="a whole safetensors file", fix=error.fix)
 
 
 def check_files(adapter: Adapter, findings: Findings) -> None:
@@ -143,12 +144,14 @@ def check_files(adapter: Adapter, findings: Findings) -> None:
         check_index(adapter.index_bytes, adapter.headers, findings)
     if not weights and not _reported(adapter, WEIGHTS):
         pickles = [name for name in PICKLES if name in adapter.files]
+        stray = stray_weights(adapter.files)
+        present = [*stray, *pickles]
         findings.error(
             Code.PICKLE_ONLY if pickles else Code.MISSING_FILE,
             WEIGHTS,
-            found=f"missing, only {pickles[0]}" if pickles else "missing",
-            expected="the weights as safetensors",
-            fix="save the adapter with safe_serialization=True; a pickle is never opened",
+            found=f"missing, but there is {present[0]}" if present else "missing",
+            expected="the weights as safetensors, under this name",
+            fix=explain_file(stray[0]) if stray else _SAVE_SAFELY,
         )
     for name in weights:
         if name not in adapter.headers and not _reported(adapter, name):

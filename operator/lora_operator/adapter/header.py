@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import BinaryIO, TypeGuard
 
 from .findings import Code, quotable
+from .foreign import explain_beginning
 
 LENGTH_BYTES = 8
 # What safetensors itself allows.
@@ -42,9 +43,10 @@ _ENTRY = frozenset({"dtype", "shape", "data_offsets"})
 class HeaderError(ValueError):
     """The start of the file is not a safetensors header; `code` is TruncatedFile or MalformedHeader."""
 
-    def __init__(self, code: Code, reason: str) -> None:
+    def __init__(self, code: Code, reason: str, *, fix: str = "upload it, or save it, again") -> None:
         super().__init__(reason)
         self.code = code
+        self.fix = fix
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,11 @@ def read_header(file: BinaryIO, file_size: int) -> Header:
 def _length(prefix: bytes, file_size: int) -> int:
     length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
     if length > HEADER_LIMIT:
-        raise HeaderError(Code.MALFORMED_HEADER, f"claims {length} bytes, more than the format's 100 MB")
+        foreign = explain_beginning(prefix)
+        if foreign is not None:
+            raise HeaderError(Code.MALFORMED_HEADER, foreign[0], fix=foreign[1])
+        reason = f"its first {LENGTH_BYTES} bytes claim a header of {length} bytes, more than the format's 100 MB"
+        raise HeaderError(Code.MALFORMED_HEADER, reason)
     if LENGTH_BYTES + length > file_size:
         raise HeaderError(Code.TRUNCATED_FILE, f"the header alone has {length} bytes, the file {file_size}")
     if length > _PARSED_LIMIT:

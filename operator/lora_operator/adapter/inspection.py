@@ -13,6 +13,7 @@ from .engine import EngineLimits, check_engine, check_modules, check_rank
 from .experts import check_experts, check_planned_experts
 from .files import Adapter, check_files
 from .findings import Code, Findings, Summary, Verdict
+from .misnamed import find_misnamed
 from .names import is_hub_id, is_weights
 from .patterns import Patterns, layer_of
 from .scope import check_scope
@@ -54,8 +55,7 @@ def inspect(
     modules = under_present_names(find_modules(adapter, findings), base)
     check_pairs(modules, findings)
     check_copies(adapter, modules, base, findings)
-    readable = bool(modules) and not findings.has(Code.MISSING_FILE, Code.MALFORMED_HEADER, Code.TRUNCATED_FILE)
-    shapes_checked = base is not None and config is not None and readable
+    shapes_checked = base is not None and config is not None and _were_read(modules, findings)
     check_engine(engine, findings)
     if config is not None:
         check_rank(engine, config, findings)
@@ -101,11 +101,18 @@ def _check_base(  # noqa: PLR0913, PLR0917 - it hands on what each rule needs
             return ()
         check_planned_experts(config, patterns, base, findings)
         return check_plan(config, patterns, base, findings)
-    check_against_base(modules, base, findings)
+    misnamed = find_misnamed(modules, base)
+    check_against_base(modules, base, misnamed, findings)
     if patterns:
         check_experts(modules, config, patterns, base, findings)
-        check_missing(modules, config, patterns, base, findings)
+        # Of what was not read, or has other names, it is said that and nothing else.
+        if _were_read(modules, findings):
+            check_missing({*modules, *misnamed.values()}, config, patterns, base, findings)
     return modules.keys()
+
+
+def _were_read(modules: Mapping[str, Module], findings: Findings) -> bool:
+    return bool(modules) and not findings.has(Code.MISSING_FILE, Code.MALFORMED_HEADER, Code.TRUNCATED_FILE)
 
 
 def _check_base_name(named: str | None, wanted: str | None, findings: Findings, *, decides: bool) -> None:

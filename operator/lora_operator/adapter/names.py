@@ -5,7 +5,7 @@ Pure; computable from the Hub's metadata and adapter_config.json alone, and the 
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -30,6 +30,13 @@ def weights_files(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(present & {CONFIG, WEIGHTS}))
     shards = {name for name in present if _SHARD.fullmatch(name)}
     return tuple(sorted((present & {CONFIG, INDEX}) | shards))
+
+
+def stray_weights(names: Collection[str]) -> list[str]:
+    """Return the first other safetensors file, where none of *names* is that of an adapter's weights."""
+    if any(map(is_weights, names)):
+        return []
+    return sorted(name for name in names if name.endswith(".safetensors") and "/" not in name)[:1]
 
 
 def is_hub_id(name: str) -> bool:

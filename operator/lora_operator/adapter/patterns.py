@@ -237,6 +237,12 @@ def layer_of(module: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def layer_position(module: str) -> int | None:
+    """Return where in the name of *module* the number of its layer stands, from the dot on."""
+    found = _LAYER.search(module)
+    return found.start() if found else None
+
+
 def _report_broken(name: str, text: str, error: RegexError, findings: Findings) -> None:
     findings.error(
         Code.MALFORMED_CONFIG,

@@ -6,6 +6,7 @@ vLLM applies every tensor at the rank the tensor has; PEFT refuses another rank 
 from collections.abc import Mapping
 
 from .findings import Code, Findings
+from .foreign import TRANSPOSE
 from .patterns import Patterns
 from .tensors import Module
 
@@ -40,12 +41,15 @@ def _same_by_both_names(name: str, other: str, patterns: Patterns) -> bool:
 
 
 def _check_rank(module: Module, rank: int, findings: Findings) -> None:
-    for half in module.halves:
-        if module.rank(half) not in (None, rank):
-            findings.error(
-                Code.RANK_MISMATCH,
-                module.tensor_name(half),
-                found=f"rank {module.rank(half)}",
-                expected=f"rank {rank}, as r and rank_pattern say",
-                fix="make r and rank_pattern those it was trained with",
-            )
+    for half, tensor in module.halves.items():
+        found = module.rank(half)
+        if found in (None, rank):
+            continue
+        transposed = module.rank_if_transposed() == rank
+        findings.error(
+            Code.RANK_MISMATCH,
+            module.tensor_name(half),
+            found=f"{list(tensor.shape)}, transposed" if transposed else f"rank {found}",
+            expected=f"{list(tensor.shape[::-1])}" if transposed else f"rank {rank}, as r and rank_pattern say",
+            fix=TRANSPOSE if transposed else "make r and rank_pattern those it was trained with",
+        )

@@ -9,7 +9,9 @@ from .base import Base
 from .config import LoraConfig
 from .engine import EngineLimits
 from .experts import is_expert
-from .findings import Code, Findings
+from .findings import Code, Findings, repr_bounded
+from .foreign import TRANSPOSE
+from .misnamed import explain_module
 from .patterns import Patterns, layer_of
 from .tensors import Module
 
@@ -18,15 +20,21 @@ _EMBEDDING = "model.embed_tokens"
 _HEAD = "lm_head"
 
 
-def check_against_base(modules: Mapping[str, Module], base: Base, findings: Findings) -> None:
-    """Report modules that the base lacks, shapes that are not its own, and targets without tensors."""
+def check_against_base(
+    modules: Mapping[str, Module], base: Base, misnamed: Mapping[str, str], findings: Findings
+) -> None:
+    """Report modules that the base lacks, shapes that are not its own, and targets without tensors.
+
+    *misnamed* maps those that it has under another name to that.
+    """
+    words = {name: explain_module(name, base, misnamed, modules) for name in modules if name not in base.modules}
     if not base.named and base.modules.keys().isdisjoint(modules):
-        _report_names(modules, findings)
+        _report_names(modules, next(filter(None, words.values()), None), findings)
         return
     for module in modules.values():
         shape = base.modules.get(module.name)
         if shape is None:
-            _report_module(module.name, base, findings)
+            _report_module(module.name, base, words[module.name], findings)
             continue
         if module.embedding != (module.name == base.embedding):
             findings.error(
@@ -37,20 +45,7 @@ def check_against_base(modules: Mapping[str, Module], base: Base, findings: Find
                 fix="save the adapter again with PEFT",
             )
             continue
-        # A multiplies the module's input, B makes its output; for an embedding the input is the token's row.
-        rows, columns = shape
-        wanted = {"A": rows, "B": columns} if module.embedding else {"A": columns, "B": rows}
-        for half, tensor in module.halves.items():
-            if len(tensor.shape) == 2 and tensor.shape[1 if half == "A" else 0] != wanted[half]:
-                rank = tensor.shape[0 if half == "A" else 1]
-                expected = [rank, wanted[half]] if half == "A" else [wanted[half], rank]
-                findings.error(
-                    Code.SHAPE_MISMATCH,
-                    module.tensor_name(half),
-                    found=list(tensor.shape),
-                    expected=f"{expected}",
-                    fix="serve it on the base it was trained on, or train it on this one",
-                )
+        _check_shape(module, module.widths_on(shape), findings)
 
 
 def check_targets(patterns: Patterns, base: Base, findings: Findings) -> None:
@@ -73,8 +68,8 @@ def check_plan(config: LoraConfig, patterns: Patterns, base: Base, findings: Fin
         findings.error(
             Code.UNKNOWN_MODULE,
             "target_modules",
-            found=config.target_modules,
-            expected="modules of the base, e.g. q_proj",
+            found=repr_bounded(config.target_modules),
+            expected=f"modules of the base, e.g. {_example(base)}",
             fix="name modules that the base has, or all-linear",
         )
     unserved = sorted(filter(patterns.targets.has, base.unserved))
@@ -147,14 +142,14 @@ def check_tying(modules: Collection[str], config: LoraConfig, base: Base | None,
         findings.error(
             Code.UNSUPPORTED_VARIANT,
             "ensure_weight_tying",
-            found=config.raw["ensure_weight_tying"],
+            found=repr_bounded(config.raw["ensure_weight_tying"]),
             expected="false where embeddings or head are targeted",
             fix="train without embed_tokens and lm_head in target_modules",
         )
 
 
 def check_missing(
-    modules: Mapping[str, Module], config: LoraConfig, patterns: Patterns, base: Base, findings: Findings
+    modules: Collection[str], config: LoraConfig, patterns: Patterns, base: Base, findings: Findings
 ) -> None:
     """Report modules that the config means and the file has no tensors for."""
     has = patterns.targets.has
@@ -173,20 +168,47 @@ def check_missing(
     )
 
 
-def _report_names(modules: Mapping[str, Module], findings: Findings) -> None:
+def _check_shape(module: Module, widths: Mapping[str, int], findings: Findings) -> None:
+    for half, tensor in module.halves.items():
+        if len(tensor.shape) == 2 and tensor.shape[1 if half == "A" else 0] != widths[half]:
+            across = module.rank_if_transposed()
+            transposed = module.shapes == {"A": (widths["A"], across), "B": (across, widths["B"])}
+            rank = tensor.shape[0 if half == "A" else 1]
+            expected = [rank, widths[half]] if half == "A" else [widths[half], rank]
+            findings.error(
+                Code.SHAPE_MISMATCH,
+                module.tensor_name(half),
+                found=f"{list(tensor.shape)}, transposed" if transposed else list(tensor.shape),
+                expected=f"{list(tensor.shape[::-1]) if transposed else expected}",
+                fix=TRANSPOSE if transposed else "serve it on the base it was trained on, or train it on this one",
+            )
+
+
+def _example(base: Base) -> str:
+    """Return the last name of a module that any adapter of this base may have."""
+    return next((name for name in base.modules if layer_of(name) is not None), base.head).rpartition(".")[2]
+
+
+def _report_names(modules: Mapping[str, Module], words: tuple[str, str] | None, findings: Findings) -> None:
+    expected, fix = words or (
+        "an architecture that is known, or one whose checkpoint has the names that transformers gives modules",
+        "merge the adapter into it",
+    )
     findings.error(
         Code.BASE_NOT_READABLE,
         "base model",
         found=f"none of the adapter's {len(modules)} modules under the names of its checkpoint",
-        expected="an architecture that is known, or one whose checkpoint has the names that transformers gives modules",
-        fix="merge the adapter into it",
+        expected=expected,
+        fix=fix,
     )
 
 
-def _report_module(name: str, base: Base, findings: Findings) -> None:
+def _report_module(name: str, base: Base, words: tuple[str, str] | None, findings: Findings) -> None:
     layer = layer_of(name)
     beyond = layer is not None and layer >= base.layers
-    if is_expert(name) and not any(map(is_expert, base.modules)):
+    if words is not None:
+        expected, fix = words
+    elif is_expert(name) and not any(map(is_expert, base.modules)):
         expected, fix = "none on experts, where PEFT leaves it out", "train without experts, or merge it into the base"
     else:
         expected = f"a module of the base, which has {base.layers} layers"

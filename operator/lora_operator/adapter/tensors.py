@@ -11,6 +11,7 @@ from .base import Base
 from .files import Adapter
 from .findings import Code, Findings
 from .floats import FLOATS, WHOLE_NUMBERS
+from .foreign import explain_tensor
 from .header import Tensor
 
 # The name PEFT saves: only A and B of a module, under its prefix, in printable ASCII.
@@ -36,6 +37,25 @@ class Module:
         """Return the rank that the shape of *half* tells; None where it is no matrix."""
         shape = self.halves[half].shape
         return shape[0 if half == "A" else 1] if len(shape) == 2 and 0 not in shape else None
+
+    def widths_on(self, shape: tuple[int, int]) -> dict[str, int]:
+        """Return how wide each half is, beside the rank, on a weight of *shape*, (out, in)."""
+        # A multiplies the module's input, B makes its output; for an embedding the input is the token's row.
+        rows, columns = shape
+        return {"A": rows, "B": columns} if self.embedding else {"A": columns, "B": rows}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each half."""
+        return {half: tensor.shape for half, tensor in self.halves.items()}
+
+    def rank_if_transposed(self) -> int | None:
+        """Return the rank that both halves have where their widths belong: less than these, as any low rank is."""
+        match self.shapes:
+            case {"A": (into, rank), "B": (other, out)} if rank == other < min(into, out):
+                return rank
+            case _:
+                return None
 
     def tensor_name(self, half: str) -> str:
         """Return the name under which PEFT saves *half*."""
@@ -129,20 +149,11 @@ def _check_dtype(name: str, tensor: Tensor, findings: Findings) -> None:
 
 def _report_unknown(name: str, findings: Findings) -> None:
     magnitude = "lora_magnitude_vector" in name
+    found, fix = explain_tensor(name)
     findings.error(
         Code.DORA_NOT_SUPPORTED if magnitude else Code.UNKNOWN_TENSOR,
         name,
-        found="in the file",
+        found=found,
         expected=f"only {_PREFIX}<module>.lora_A.weight, .lora_B.weight, .lora_embedding_A and .lora_embedding_B",
-        fix=next(fix for part, fix in _FIXES.items() if part in name),
+        fix=fix,
     )
-
-
-_FIXES = {
-    "lora_magnitude_vector": "train without use_dora, or merge it into the base with PEFT's merge_and_unload",
-    ".bias": "train without bias and lora_bias, or merge it into the base with PEFT's merge_and_unload",
-    "token_adapter": "train without trainable_token_indices, or merge it into the base with PEFT's merge_and_unload",
-    "": "save the adapter again with PEFT's save_pretrained, with save_embedding_layers=False; where it was trained as "
-    "one of modules_to_save, merge it into the base with PEFT's merge_and_unload",
-}
-"""What to do about a tensor whose name has this part; the first that fits."""

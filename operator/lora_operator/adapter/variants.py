@@ -9,11 +9,13 @@ import math
 from .base import Base
 from .config import LoraConfig
 from .experts import is_expert
-from .findings import Code, Findings
+from .findings import Code, Findings, repr_bounded
+from .foreign import explain_kind, explain_text
 from .names import CONFIG
 
 _MERGE = "merge it into the base (PEFT's merge_and_unload), or train a plain LoRA"
 _RETRAIN = "train without it"
+_NO_BIAS = "train without bias, or merge it into the base"
 
 # Inits that only choose where training starts; with the others PEFT changes the base's weights as well. PEFT knows two
 # of the names in any case of their letters.
@@ -64,14 +66,18 @@ def check_variant(config: LoraConfig, base: Base | None, findings: Findings) -> 
     for name, reason in _UNSUPPORTED.items():
         if _is_given(name, raw.get(name)):
             findings.error(
-                Code.UNSUPPORTED_VARIANT, name, found=raw[name], expected=f"not set ({reason})", fix=_RETRAIN
+                Code.UNSUPPORTED_VARIANT,
+                name,
+                found=repr_bounded(raw[name]),
+                expected=f"not set ({reason})",
+                fix=explain_text(raw[name], _RETRAIN),
             )
     for name in _HARMLESS_SUB_CONFIGS:
         if raw.get(name) is not None and not isinstance(raw[name], dict):
             findings.error(
                 Code.MALFORMED_CONFIG,
                 name,
-                found=raw[name],
+                found=repr_bounded(raw[name]),
                 expected="an object, or null",
                 fix=f"correct it in {CONFIG}",
             )
@@ -80,7 +86,7 @@ def check_variant(config: LoraConfig, base: Base | None, findings: Findings) -> 
         findings.error(
             Code.MALFORMED_CONFIG,
             name,
-            found=raw[name],
+            found=repr_bounded(raw[name]),
             expected="no such field: Python's own name for what PEFT makes of the config, which it can't have twice",
             fix=f"leave it out of {CONFIG}",
         )
@@ -89,7 +95,7 @@ def check_variant(config: LoraConfig, base: Base | None, findings: Findings) -> 
             findings.warning(
                 Code.UNKNOWN_FIELD,
                 name,
-                found=raw[name],
+                found=repr_bounded(raw[name]),
                 expected="a field that vLLM or PEFT 0.21 knows",
                 fix="make sure that the adapter answers as it should without it",
             )
@@ -104,7 +110,7 @@ def _check_parameters(targets: object, base: Base | None, findings: Findings) ->
     report(
         Code.UNSUPPORTED_VARIANT,
         "target_parameters",
-        found=targets,
+        found=repr_bounded(targets),
         expected="not set (vLLM takes LoRAs on parameters for few architectures, by flags of its own)",
         fix=f"leave it out of {CONFIG}: the base has no such parameters" if absent else _RETRAIN,
     )
@@ -131,29 +137,28 @@ def _is_given(name: str, value: object) -> bool:
 
 def _check_kind(raw: dict[str, object], findings: Findings) -> None:
     if raw.get("peft_type") != "LORA":
-        findings.error(
-            Code.UNSUPPORTED_VARIANT,
-            "peft_type",
-            found=raw.get("peft_type"),
-            expected='"LORA"',
-            fix="only LoRA adapters can be served beside a base; PEFT can convert some other kinds (convert_to_lora)",
-        )
+        found, fix = explain_kind(raw)
+        findings.error(Code.UNSUPPORTED_VARIANT, "peft_type", found=found, expected='"LORA"', fix=fix)
     _check_task(raw.get("task_type"), findings)
     if raw.get("use_dora"):
         findings.error(
-            Code.DORA_NOT_SUPPORTED, "use_dora", found=raw["use_dora"], expected="false (vLLM has no DoRA)", fix=_MERGE
+            Code.DORA_NOT_SUPPORTED,
+            "use_dora",
+            found=repr_bounded(raw["use_dora"]),
+            expected="false (vLLM has no DoRA)",
+            fix=explain_text(raw["use_dora"], _MERGE),
         )
-    for name, expected, given in (
-        ("bias", "none", raw.get("bias", "none") != "none"),
-        ("lora_bias", "false", bool(raw.get("lora_bias"))),
+    for name, expected, given, fix in (
+        ("bias", '"none"', raw.get("bias", "none") != "none", _NO_BIAS),
+        ("lora_bias", "false", bool(raw.get("lora_bias")), explain_text(raw.get("lora_bias"), _NO_BIAS)),
     ):
         if given:
             findings.error(
                 Code.BIAS_NOT_SUPPORTED,
                 name,
-                found=raw[name],
+                found=repr_bounded(raw[name]),
                 expected=expected,
-                fix="train without bias, or merge it into the base",
+                fix=fix,
             )
     _check_modules_to_save(raw.get("modules_to_save"), findings)
 
@@ -167,9 +172,9 @@ def _check_modules_to_save(modules: object, findings: Findings) -> None:
     report(
         Code.MODULES_TO_SAVE_NOT_SUPPORTED,
         "modules_to_save",
-        found=modules,
+        found=repr_bounded(modules),
         expected="not set (vLLM serves no whole modules beside a base)",
-        fix="make sure that it generates text" if of_classifier else _MERGE,
+        fix="make sure that it generates text" if of_classifier else explain_text(modules, _MERGE),
     )
 
 
@@ -178,13 +183,17 @@ def _check_task(task: object, findings: Findings) -> None:
         return
     if isinstance(task, str) and task in _OTHER_TASKS:
         findings.warning(
-            Code.NOT_CHECKED, "task_type", found=task, expected='"CAUSAL_LM"', fix="make sure that it generates text"
+            Code.NOT_CHECKED,
+            "task_type",
+            found=repr_bounded(task),
+            expected='"CAUSAL_LM"',
+            fix="make sure that it generates text",
         )
         return
     findings.error(
         Code.UNSUPPORTED_VARIANT,
         "task_type",
-        found=task,
+        found=repr_bounded(task),
         expected='"CAUSAL_LM"',
         fix="PEFT knows no such task: correct it",
     )
@@ -210,9 +219,9 @@ def _check_init(config: LoraConfig, findings: Findings) -> None:
     findings.error(
         Code.INIT_NOT_SUPPORTED if changes_base else Code.UNSUPPORTED_VARIANT,
         "init_lora_weights",
-        found=init,
+        found=repr_bounded(init),
         expected="an init that leaves the base's weights alone",
-        fix=_init_fix(text) if changes_base else _RETRAIN,
+        fix=_init_fix(text) if changes_base else explain_text(init, _RETRAIN),
     )
 
 
@@ -226,7 +235,7 @@ def _check_eva(config: object, findings: Findings) -> None:
             findings.error(
                 Code.MALFORMED_CONFIG,
                 f"eva_config.{name}",
-                found=value,
+                found=repr_bounded(value),
                 expected=f"a number from {low:g} to {high:g}",
                 fix=f"correct it in {CONFIG}",
             )
