@@ -51,7 +51,7 @@ def _check_copy(  # noqa: PLR0913, PLR0917 - it is one rule, of all that is know
             name,
             found="a copy of the base's weight, and no weights of the base here to compare it with",
             expected="exactly the base's (vLLM leaves it out, PEFT puts it in its place)",
-            fix=_SAVE,
+            fix=f"{_SAVE}; or have the base's weights in a directory beside it",
         )
     elif not adapter.copies.get(name, True):
         findings.error(
