@@ -6,6 +6,8 @@ Everything about an adapter's content becomes a finding; what can't be reached o
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,18 +75,25 @@ async def _read(question: Question, progress: Progress | None) -> Reading:
         adapter, here = await hub.adapter(question.adapter), 0
         base = await _base(hub, question.base)
     else:
+        _check_place(question.adapter)
         base = await _base(hub, question.base)
         adapter = _directory(question, question.adapter, base, progress)
         here = _bytes_of(adapter)
     return Reading(adapter=adapter, base=base, bytes_read=here + hub.bytes_read)
 
 
+def _check_place(path: Path) -> None:
+    """Find out before a base is fetched that there is nothing to compare with it."""
+    if path.exists() and not path.is_dir():
+        raise CannotTellError(f"{path}: not a directory; give the one that holds {CONFIG}")
+    if not path.exists():
+        raise CannotTellError(f"{path}: {os.strerror(errno.ENOENT)}")
+
+
 def _directory(question: Question, path: Path, base: Base | None, progress: Progress | None) -> Adapter:
     try:
         level: Literal["header", "full"] = "header" if question.header_only else "full"
-        return open_directory(path, level=level, base=base, progress=progress)
-    except NotADirectoryError as error:
-        raise CannotTellError(f"{path}: not a directory; give the one that holds {CONFIG}") from error
+        return open_directory(path, level=level, stored=base.stored if base else None, progress=progress)
     except OSError as error:
         raise CannotTellError(f"{path}: {error.strerror or error}") from error
 

@@ -51,7 +51,8 @@ class Fetcher:
     def _judge(self, entry: Entry, place: Path, base: Known, version: str | None) -> adapter.Verdict:
         limits = completed(replace(self.limits, version=version), base=base.wire.config)
         expected = {file.path: file.sha256 for file in entry.files}
-        opened = adapter.open_directory(place, level="full", expected=expected, base=base.shapes)
+        stored = base.shapes.stored if base.shapes else None
+        opened = adapter.open_directory(place, level="full", expected=expected, stored=stored)
         return adapter.inspect(opened, base.shapes, limits, base_name=base.wire.name)
 
 

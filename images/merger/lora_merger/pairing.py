@@ -32,13 +32,9 @@ _WITH_PEFT: Final = {
     Code.UNSUPPORTED_VARIANT: "another variant than LoRA and rsLoRA",
 }
 _OTHER_BASE: Final = "merge it into the base it was trained on"
-_FIXES: Final[Mapping[Code, str]] = {
+_FIXES: Final = {
     Code.BASE_MISMATCH: f"{_OTHER_BASE}; if this is the same base, correct the name in adapter_config.json",
-    Code.SHAPE_MISMATCH: _OTHER_BASE,
-    Code.UNKNOWN_MODULE: _OTHER_BASE,
-    Code.LAYER_OUT_OF_RANGE: _OTHER_BASE,
 }
-"""What to do about another base, where the library's advice is for an adapter to be served."""
 
 
 def pair_up(
@@ -55,7 +51,8 @@ def pair_up(
     modules = find_modules(adapter, findings)
     layouts = find_layouts(modules.values(), weights, checkpoint, transposed=_is_transposed(config))
     _refuse_tied(modules, checkpoint)
-    verdict = inspect(adapter, _base(weights, layouts, modules), EngineLimits(), base_name=base_name).advising(_FIXES)
+    verdict = inspect(adapter, _base(weights, layouts, modules), EngineLimits(), base_name=base_name)
+    verdict = verdict.advising(_FIXES, own_base=_OTHER_BASE)
     errors = [finding for finding in verdict.errors if finding.code not in _ENGINES_OWN]
     if errors:
         raise _refusal(errors)

@@ -20,7 +20,7 @@ from lora_merger.sources import open_source
 from lora_merger.stopping import Stop
 from lora_merger.workplace import refuse_if_there
 from lora_operator.adapter import CONFIG as ADAPTER_CONFIG
-from lora_operator.adapter import WEIGHTS, Adapter, Base, Finding, Summary, open_directory, with_stored
+from lora_operator.adapter import WEIGHTS, Adapter, Finding, Stored, Summary, find_stored, open_directory
 
 State = Mapping[str, tuple[int, ...]]
 DTYPES: Final = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -107,7 +107,7 @@ def _prepare(request: MergeRequest, stack: ExitStack, stop: Stop) -> Prepared:
         pair_up(read_adapter(adapter.files, adapter.sha256), checkpoint)
     folder = _adapter_folder(adapter, stack, stop)
     weights = _open_weights(folder, stack)
-    judged = open_directory(folder, level="full", expected=adapter.sha256, base=_ends(base, checkpoint))
+    judged = open_directory(folder, level="full", expected=adapter.sha256, stored=_stored(base, checkpoint))
     pairs, summary, warnings = pair_up(judged, checkpoint, base_name=base.repo)
     plan = make_plan(checkpoint.shards, pairs, dtype=DTYPES[request.dtype] if request.dtype else None)
     return Prepared(
@@ -124,12 +124,11 @@ def _prepare(request: MergeRequest, stack: ExitStack, stop: Stop) -> Prepared:
     )
 
 
-def _ends(base: Source, checkpoint: Checkpoint) -> Base | None:
-    """Return where embedding and head lie, for copies of them that PEFT saved; None for a base that is not here."""
+def _stored(base: Source, checkpoint: Checkpoint) -> Mapping[str, Stored]:
+    """Return where embedding and head lie, for copies of them that PEFT saved; nothing of a base that is not here."""
     if not isinstance(base.files, LocalFiles):
-        return None
-    headers = {base.files.folder / shard.name: shard.header for shard in checkpoint.shards}
-    return with_stored(Base(layers=0, modules={}), headers, checkpoint.config)
+        return {}
+    return find_stored({base.files.folder / shard.name: shard.header for shard in checkpoint.shards}, checkpoint.config)
 
 
 def state_of(folder: Path, names: Sequence[str]) -> State:

@@ -30,10 +30,6 @@ from lora_trainer.spec import ALL_LINEAR, Engine, TrainSpec, suggestion
 
 _OTHER_BASE: Final = "go on from an adapter of this base, or name in baseModel the base that it was trained on"
 _START_FIXES: Final[Mapping[Code, str]] = {
-    Code.BASE_MISMATCH: _OTHER_BASE,
-    Code.SHAPE_MISMATCH: _OTHER_BASE,
-    Code.UNKNOWN_MODULE: _OTHER_BASE,
-    Code.LAYER_OUT_OF_RANGE: _OTHER_BASE,
     Code.RANK_TOO_HIGH: "go on from an adapter of a lower rank, begin anew without initFrom, or raise --max-lora-rank",
 }
 """What to do about an adapter to go on from, where the library's advice is for one to be served."""
@@ -56,13 +52,13 @@ def check_start(spec: TrainSpec, start: Path | None, base: Base | None) -> None:
     """Refuse an adapter to go on from that is none of this base."""
     if start is None:
         return
-    verdict = inspect(open_directory(start, base=base), base, _limits(spec.engine), base_name=spec.base_model.name)
+    verdict = _judge(start, spec, base)
     _refuse(_refuse_start(verdict), engine=_engine(spec))
 
 
 def _refuse_start(verdict: Verdict) -> Verdict:
     """Refuse what can't be gone on from; return the verdict with advice for one who trains."""
-    verdict = verdict.advising(_START_FIXES)
+    verdict = verdict.advising(_START_FIXES, own_base=_OTHER_BASE)
     if verdict.compatible == "False":
         raise Refusal(Reason.NOT_SERVABLE, f"lora.initFrom: {verdict.message()}")
     return verdict
@@ -124,9 +120,15 @@ def _unknown_module(target: str, base: Base, spec: TrainSpec) -> str | None:
 
 def check_adapter(spec: TrainSpec, folder: Path, base: Base | None) -> Verdict:
     """Read every byte of the saved adapter and refuse what the engine would refuse, or answer wrongly with."""
-    verdict = inspect(open_directory(folder, base=base), base, _limits(spec.engine), base_name=spec.base_model.name)
+    verdict = _judge(folder, spec, base)
     _refuse(verdict, engine=_engine(spec))
     return verdict
+
+
+def _judge(folder: Path, spec: TrainSpec, base: Base | None) -> Verdict:
+    """Ask about every byte of the adapter in *folder*."""
+    opened = open_directory(folder, stored=base.stored if base else None)
+    return inspect(opened, base, _limits(spec.engine), base_name=spec.base_model.name)
 
 
 def _planned(spec: TrainSpec) -> Adapter:

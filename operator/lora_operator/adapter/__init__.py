@@ -3,7 +3,7 @@
 Operator, agent and trainer import it; it imports nothing else of ours, and needs no torch and no network.
 """
 
-from .base import Base, base_from_config, base_from_headers, base_from_shapes, with_stored
+from .base import Base, Stored, base_from_config, base_from_headers, base_from_shapes, find_stored
 from .base_directory import base_from_directory, read_base_config
 from .directory import open_directory
 from .engine import DEVICES, DTYPES, EngineLimits
@@ -29,6 +29,7 @@ __all__ = [
     "Header",
     "HeaderError",
     "Severity",
+    "Stored",
     "Summary",
     "Tensor",
     "Verdict",
@@ -39,6 +40,7 @@ __all__ = [
     "base_weights_files",
     "digest",
     "engine_name",
+    "find_stored",
     "from_config",
     "from_parts",
     "header_range",
@@ -50,5 +52,4 @@ __all__ = [
     "read_base_config",
     "read_header",
     "weights_files",
-    "with_stored",
 ]

@@ -48,7 +48,7 @@ class Base:
     named: bool = True
     # transformers' model_type, where it is one of `families.FAMILIES`.
     family: str | None = None
-    # Its embedding and head, where their values can be read as well.
+    # Where the values of its embedding and head lie, by each name that an adapter may have for them; if that is known.
     stored: Mapping[str, Stored] = field(default_factory=dict, compare=False)
 
     @property
@@ -104,19 +104,19 @@ def base_from_headers(headers: Iterable[Header], config: Mapping[str, object] | 
     return unknown and replace(unknown, others=unknown.others | norms)
 
 
-def with_stored(base: Base, headers: Mapping[Path, Header], config: Mapping[str, object]) -> Base:
-    """Return *base* with the places of its embedding and head in the files whose *headers* are given."""
-    family = _family(config)
+def find_stored(headers: Mapping[Path, Header], config: Mapping[str, object]) -> Mapping[str, Stored]:
+    """Return where embedding and head lie in the files whose *headers* are given."""
+    family = _family(config) or FAMILIES["llama"]
     places: dict[str, Stored] = {}
     for path, header in headers.items():
         for name, tensor in header.tensors.items():
             module = name.removesuffix(".weight")
-            named = _called(module, family) if family else module
-            if module != name and named in (base.embedding, base.head):
+            if module != name and (named := _called(module, family)) in (family.embedding, family.head):
                 places[named] = Stored(path, header.data_start + tensor.begin, tensor)
-    if base.embedding in places:
-        places.setdefault(base.head, places[base.embedding])
-    return replace(base, stored=places)
+    if family.embedding in places:
+        places.setdefault(family.head, places[family.embedding])
+    old, new = family.formerly
+    return places | {name.replace(new, old, 1): place for name, place in places.items() if new and name.startswith(new)}
 
 
 def base_from_shapes(shapes: Mapping[str, Sequence[int]], config: Mapping[str, object] | None = None) -> Base | None:

@@ -9,10 +9,11 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from .base import Base, base_from_config, base_from_headers, with_stored
+from .base import Base, base_from_config, base_from_headers, find_stored
 from .header import Header, read_header
 from .names import BASE_CONFIG, base_weights_files
 
@@ -29,12 +30,12 @@ def base_from_directory(path: str | Path) -> Base | None:
     config = read_base_config(folder / BASE_CONFIG)
     headers = dict(_headers(folder))
     base = base_from_headers(headers.values(), config) or base_from_config(config)
-    return base and with_stored(base, headers, config)
+    return base and replace(base, stored=find_stored(headers, config))
 
 
 def read_base_config(path: Path) -> dict[str, object]:
     """Read a base's config.json; raises OSError or ValueError."""
-    with _open_regular(path) as file:
+    with open_regular(path) as file:
         data = file.read(_CONFIG_LIMIT + 1)
     if len(data) > _CONFIG_LIMIT:
         raise ValueError(f"{path} has more than {_CONFIG_LIMIT} bytes")
@@ -49,12 +50,13 @@ def read_base_config(path: Path) -> dict[str, object]:
 
 def _headers(folder: Path) -> Iterator[tuple[Path, Header]]:
     for name in base_weights_files(path.name for path in folder.iterdir()):
-        with _open_regular(folder / name) as file:
+        with open_regular(folder / name) as file:
             yield folder / name, read_header(file, os.fstat(file.fileno()).st_size)
 
 
 @contextmanager
-def _open_regular(path: Path) -> Iterator[BinaryIO]:
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of the base; raises OSError, or ValueError where it is no regular one."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError(f"{path} is not a regular file")
     # Between the look and the open it may have become something else: wait for no pipe, and look again.

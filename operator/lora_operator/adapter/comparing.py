@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import Stored
+from .base_directory import open_regular
 from .header import Tensor
 
 # Elements that are compared at once.
@@ -16,14 +17,14 @@ _AS_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 def has_values_of(file: BinaryIO, start: int, tensor: Tensor, stored: Stored) -> bool:
     """Tell whether *tensor*, whose first byte in *file* is at *start*, has the values of the base's *stored* one.
 
-    Of values and not of bytes: a base of bfloat16 that was trained in float32 is saved in that. Raises OSError where
-    the base's can't be read.
+    Of values and not of bytes: a base of bfloat16 that was trained in float32 is saved in that. Raises OSError or
+    ValueError where the base's can't be read.
     """
     dtypes = tensor.dtype, stored.tensor.dtype
-    if tensor.shape != stored.tensor.shape or (dtypes[0] != dtypes[1] and not _AS_NUMPY.keys() >= set(dtypes)):
+    if tensor.shape != stored.tensor.shape or not _AS_NUMPY.keys() >= set(dtypes):
         return False
-    sizes = [(each.end - each.begin) // max(each.elements, 1) for each in (tensor, stored.tensor)]
-    with stored.path.open("rb") as other:
+    sizes = [np.dtype(_AS_NUMPY[dtype]).itemsize for dtype in dtypes]
+    with open_regular(stored.path) as other:
         file.seek(start)
         other.seek(stored.start)
         for position in range(0, tensor.elements, _COUNT):
@@ -31,7 +32,7 @@ def has_values_of(file: BinaryIO, start: int, tensor: Tensor, stored: Stored) ->
             mine, theirs = (source.read(count * size) for source, size in zip((file, other), sizes, strict=True))
             if len(mine) < count * sizes[0] or len(theirs) < count * sizes[1]:
                 return False
-            if mine != theirs and (dtypes[0] == dtypes[1] or not _are_equal((mine, theirs), dtypes)):
+            if not (dtypes[0] == dtypes[1] and mine == theirs) and not _are_equal((mine, theirs), dtypes):
                 return False
     return True
 

@@ -7,13 +7,14 @@ type and its range checked. Which PEFT features are served is `variants.py`'s qu
 import codecs
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeGuard
 
-from .findings import Code, Findings, repr_bounded
-from .foreign import explain_beginning
+from .findings import Code, Findings, has_surrogate, repr_bounded
+from .foreign import explain_beginning, explain_kind
 from .names import CONFIG
 
 # A config that lists every module of a 120-layer model by its full name has some 100 kB.
@@ -66,6 +67,8 @@ def parse_config(data: bytes, findings: Findings) -> LoraConfig | None:
     raw = _decode(data, findings)
     if raw is None:
         return None
+    if not _is_lora(raw, findings):
+        return None
     reader = _Reader(raw, findings)
     config = LoraConfig(
         rank=reader.rank(),
@@ -85,6 +88,16 @@ def parse_config(data: bytes, findings: Findings) -> LoraConfig | None:
     return None if reader.failed else config
 
 
+def _is_lora(raw: dict[str, object], findings: Findings) -> bool:
+    """Report another peft_type; tell whether the fields may be read as a LoRA's all the same."""
+    kind = raw.get("peft_type")
+    if kind == "LORA":
+        return True
+    found, fix = explain_kind(raw)
+    findings.error(Code.UNSUPPORTED_VARIANT, "peft_type", found=found, expected='"LORA"', fix=fix)
+    return kind is None or (isinstance(kind, str) and kind.upper() == "LORA")
+
+
 def with_default_targets(config: LoraConfig, defaults: tuple[str, ...], findings: Findings) -> LoraConfig | None:
     """Fill in the *defaults* that PEFT has for the base, where target_modules is null; None where that is no use.
 
@@ -92,7 +105,7 @@ def with_default_targets(config: LoraConfig, defaults: tuple[str, ...], findings
     """
     if config.raw.get("target_modules") is not None:
         return config
-    if "target_modules" not in config.raw or not defaults or config.raw.get("target_parameters") is not None:
+    if "target_modules" not in config.raw or not defaults or config.raw.get("target_parameters"):
         found = "null" if "target_modules" in config.raw else "missing"
         _malformed(findings, "target_modules", found, "a list of module names")
         return None
@@ -134,8 +147,7 @@ def _last_of_each(findings: Findings, pairs: list[tuple[str, object]]) -> dict[s
     """Take of a name that is there twice the last value, as PEFT and vLLM do, and say so."""
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
         findings.warning(
             Code.MALFORMED_CONFIG,
             twice,
@@ -171,14 +183,10 @@ def _check_values(root: object, findings: Findings) -> bool:
                 stack.extend((f"{where}.{key}" if where else key, item) for key, item in value.items())
             case list():
                 stack.extend((f"{where}[{index}]", item) for index, item in enumerate(value))
-        if any(map(_has_surrogate, texts)):
+        if any(map(has_surrogate, texts)):
             _malformed(findings, where or CONFIG, "a text with half a surrogate pair", "whole characters")
             return False
     return True
-
-
-def _has_surrogate(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _malformed(findings: Findings, where: str, found: str, expected: str, *, fix: str = _FIX) -> None:
@@ -304,7 +312,7 @@ class _Reader:
             if isinstance(value, bool):
                 self._warn(where, value, "a number (PEFT and vLLM count with true as 1)")
             return float(value)
-        self._refuse(where, value, "a finite number")
+        self._refuse(where, value, "a number below 1e30")
         return 0.0
 
     def _refuse(self, where: str, value: object, expected: str) -> None:

@@ -57,7 +57,8 @@ def _check_copy(  # noqa: PLR0913, PLR0917 - it is one rule, of all that is know
         findings.error(
             Code.UNKNOWN_TENSOR,
             name,
-            found="other values than the base's",
+            found=f"other values than the base's, in {tensor.dtype}",
             expected="exactly the base's (vLLM leaves it out, PEFT puts it in its place)",
-            fix=f"serve it on the base it was trained on; or merge it there with PEFT's merge_and_unload; or {_SAVE}",
+            fix=f"where it was not trained, and only the dtype rounded it, {_SAVE}; else merge it into the base it was "
+            "trained on with PEFT's merge_and_unload",
         )

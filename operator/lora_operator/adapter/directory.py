@@ -1,7 +1,8 @@
 """Reading an adapter from a directory that a stranger filled.
 
-Opens regular files of that directory and nothing else: no link out of it, no pipe (it would block for ever), no device,
-no pickle. A snapshot in the Hub's cache is made of links into the same repository's blobs: those are followed.
+Opens regular files of that directory: no link out of it, no pipe (it would block for ever), no device, no pickle. A
+snapshot in the Hub's cache is made of links into the same repository's blobs: those are followed. Beside that, it reads
+of the base what the caller names.
 Raises OSError where the directory itself can't be read; everything about its content is a finding.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from .base import Base
+from .base import Stored
 from .config import CONFIG_LIMIT
 from .files import Adapter, FileFacts, check_digest, report_header
 from .findings import Code, Findings
@@ -33,18 +34,18 @@ def open_directory(
     *,
     level: Literal["header", "full"] = "full",
     expected: Mapping[str, str] | None = None,
-    base: Base | None = None,
+    stored: Mapping[str, Stored] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Adapter:
     """Read the adapter at *path*; at level `full` every byte, compared with the *expected* sha256 of each file.
 
-    Copies of the embeddings of *base* are compared with its own, where it was read from a directory. *progress* hears
-    of bytes as they are read.
+    Copies of the base's embeddings are compared with its own, which are *stored* as `Base.stored` says. *progress*
+    hears of bytes as they are read.
     """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with _blobs_of(path, folder) as blobs, os.scandir(folder) as entries:
-            reader = _Reader(folder, blobs, level, expected or {}, base, progress)
+            reader = _Reader(folder, blobs, level, expected or {}, stored or {}, progress)
             names = [entry.name for entry in entries]
             for name in weights_files(names):
                 reader.read(name)
@@ -70,7 +71,7 @@ class _Reader:
     blobs: int | None
     level: str
     expected: Mapping[str, str]
-    base: Base | None
+    stored: Mapping[str, Stored]
     progress: Callable[[int], None] | None
     config_bytes: bytes | None = None
     index_bytes: bytes | None = None
@@ -132,15 +133,15 @@ class _Reader:
     def _compare_copies(self, file: BinaryIO, name: str) -> None:
         """Compare copies of the base's embeddings with them; one that can't be stays out of `copies`."""
         header = self.headers.get(name)
-        if self.base is None or header is None:
+        if not self.stored or header is None:
             return
         from .comparing import has_values_of  # noqa: PLC0415 - it brings numpy
 
         for tensor_name, tensor in header.tensors.items():
             module = copied_module(tensor_name)
-            stored = self.base.stored.get(self.base.present_name(module)) if module else None
+            stored = self.stored.get(module) if module else None
             if stored is not None:
-                with suppress(OSError):
+                with suppress(OSError, ValueError):
                     start = header.data_start + tensor.begin
                     self.copies[tensor_name] = has_values_of(file, start, tensor, stored)
 

@@ -7,6 +7,7 @@ from typing import Final, Literal, get_args
 
 from .config import LoraConfig
 from .findings import KNOWN_ENGINES, NEWEST_ENGINE, OLDEST_ENGINE, Code, Findings
+from .names import JOINED
 
 Device = Literal["cpu", "cuda"]
 DEVICES: Final[tuple[Device, ...]] = get_args(Device)
@@ -14,8 +15,6 @@ DEVICES: Final[tuple[Device, ...]] = get_args(Device)
 DTYPES: Final = ("auto", "half", "float16", "bfloat16", "float", "float32")
 # What vLLM takes for --max-lora-rank.
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-# What vLLM keeps in one module, whose name is the last.
-_PACKED = (("q_proj", "k_proj", "v_proj", "qkv_proj"), ("gate_proj", "up_proj", "gate_up_proj"))
 _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
 
 
@@ -100,8 +99,8 @@ def check_modules(engine: EngineLimits, modules: Iterable[str], findings: Findin
 def _is_allowed(module: str, allowed: frozenset[str]) -> bool:
     """Match as vLLM does, which has q_proj, k_proj and v_proj in one module: it has a LoRA if one of them may."""
     stem, dot, name = module.rpartition(".")
-    packed = next((parts for parts in _PACKED if name in parts), (name,))
-    return not allowed.isdisjoint({module, f"{stem}{dot}{packed[-1]}", *packed})
+    joined, parts = next((item for item in JOINED.items() if name in (item[0], *item[1])), (name, ()))
+    return not allowed.isdisjoint({module, f"{stem}{dot}{joined}", joined, *parts})
 
 
 def _rank_fix(rank: int) -> str:

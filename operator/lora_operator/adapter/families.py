@@ -221,10 +221,11 @@ FAMILIES: Mapping[str, Family] = {
     ),
 }  # fmt: skip
 
-# What PEFT 0.21 fills in where target_modules is null (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING).
+# What PEFT 0.21 fills in where target_modules is null (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING). Mixtral is
+# there as well, but PEFT's converter for experts makes an empty list of null before.
 DEFAULT_TARGETS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "opt"), ("q_proj", "v_proj")
+        ("llama", "mistral", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "opt"), ("q_proj", "v_proj")
     ),
     "phi": ("q_proj", "v_proj", "fc1", "fc2"),
     "gpt_neox": ("query_key_value",),

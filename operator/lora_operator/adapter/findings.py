@@ -73,6 +73,8 @@ class Code(enum.StrEnum):
     NOT_CHECKED = "NotChecked"
 
 
+OWN_BASE = "serve it on the base it was trained on"
+
 # They follow from the files, from PEFT or from numbers, whatever vLLM it is.
 _OF_ANY_ENGINE = frozenset(
     {
@@ -182,10 +184,16 @@ class Verdict:
             " ".join(["The adapter can be served.", *sentences] if self.servable else sentences), MESSAGE_LIMIT
         )
 
-    def advising(self, fixes: Mapping[Code, str]) -> "Verdict":
-        """Return it with other fixes for some codes: for whoever does something else with the adapter than serve it."""
-        told = (replace(finding, fix=fixes.get(finding.code, finding.fix)) for finding in self.findings)
-        return replace(self, findings=tuple(told))
+    def advising(self, fixes: Mapping[Code, str], *, own_base: str) -> "Verdict":
+        """Return it with other advice, for whoever does something else with the adapter than serve it.
+
+        *own_base* is what to do where it is one of another base; *fixes* are for some codes.
+        """
+
+        def fix(finding: Finding) -> str:
+            return fixes.get(finding.code) or (own_base if finding.fix.startswith(OWN_BASE) else finding.fix)
+
+        return replace(self, findings=tuple(replace(finding, fix=fix(finding)) for finding in self.findings))
 
     def _ordered_errors(self) -> tuple[Finding, ...]:
         return tuple(sorted(self.errors, key=lambda finding: finding.code in _UNKNOWING))
@@ -248,6 +256,11 @@ def quotable(value: object) -> str:
         for character in text
     )
     return _shorten(clean, TEXT_LIMIT)
+
+
+def has_surrogate(text: str) -> bool:
+    """Tell whether half a surrogate pair is in *text*, which no encoding writes and which hangs vLLM."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def repr_bounded(value: object) -> str:

@@ -23,6 +23,11 @@ WRAPPERS: Final = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_w
 # is to cost next to nothing.
 _TENSORS: Final = (
     ("lora_magnitude_vector", "in the file", f"train without use_dora, or {_MERGE}"),
+    (
+        r"(?:^|\.)v_head\.",
+        "a value head, which TRL trains beside the model",
+        "save the model's adapter alone (model.pretrained_model.save_pretrained)",
+    ),
     (r"\.bias", "in the file", f"train without bias and lora_bias, or {_MERGE}"),
     ("token_adapter|trainable_tokens", "in the file", f"train without trainable_token_indices, or {_MERGE}"),
     (
@@ -111,8 +116,8 @@ _FILES: Final = {
     "": f"if PEFT saved it, rename it to {WEIGHTS}",
 }
 
-# What texts were surely meant to be; Python takes any text for true.
-_IN_QUOTES: Final = {"true": "true", "false": "false", "none": "null", "null": "null"}
+# What texts were surely meant to be, and what is then not set; Python takes any text for true.
+_IN_QUOTES: Final = {"false": "false", "none": "null", "null": "null"}
 
 
 def explain_tensor(name: str) -> tuple[str, str]:

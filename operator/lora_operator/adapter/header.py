@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import BinaryIO, TypeGuard
 
-from .findings import Code, quotable
+from .findings import Code, has_surrogate, quotable
 from .foreign import explain_beginning
 
 LENGTH_BYTES = 8
@@ -36,7 +36,7 @@ _BITS = {
 }  # fmt: skip
 
 
-# What else an entry has, the library safetensors passes over.
+# What else an entry has, the library safetensors passes over, if it can read it.
 _ENTRY = frozenset({"dtype", "shape", "data_offsets"})
 
 
@@ -132,7 +132,9 @@ def _entries(raw: bytes) -> dict[str, object]:
         raise _malformed(f"has more than {_QUOTES_LIMIT // 2} texts")
     try:
         text = raw.decode("utf-8")
-        entries = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        # Only a negative zero may pass for a size; nearly no header has a minus, and a function for numbers is slow.
+        parse_int = _no_negative if "-" in text else None
+        entries = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=parse_int)
     except (RecursionError, ValueError) as error:
         if isinstance(error, HeaderError):
             raise
@@ -141,6 +143,8 @@ def _entries(raw: bytes) -> dict[str, object]:
         raise _malformed("is padded with something else than spaces")
     metadata = entries.get("__metadata__")
     is_map = isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    if is_map and any(map(has_surrogate, metadata.values())):
+        raise _malformed("has a __metadata__ with half a surrogate pair")
     if metadata is not None and not is_map:
         raise _malformed("has a __metadata__ that is not a map of strings")
     return dict(entries)
@@ -151,22 +155,26 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(entries) != len(pairs):
         raise _malformed("names something twice")
     names = "".join(entries)
-    if not names.isascii() and _has_surrogate(names):
+    if has_surrogate(names):
         raise _malformed("has a name with half a surrogate pair")
     return entries
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _no_constant(name: str) -> object:
     raise _malformed(f"holds {name}")
 
 
+def _no_negative(digits: str) -> int:
+    if digits == "-0":
+        raise _malformed("holds a negative zero")
+    return int(digits)
+
+
 def _tensor(name: str, value: object) -> Tensor:
     if not isinstance(value, dict) or not value.keys() >= _ENTRY:
         raise _malformed(f"{quotable(name)} is not dtype, shape and data_offsets")
+    if len(value) > len(_ENTRY) and not all(map(_is_plain, value.values())):
+        raise _malformed(f"{quotable(name)} has more than dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise _malformed(f"{quotable(name)} has the unknown dtype {quotable(dtype)}")
@@ -180,6 +188,21 @@ def _tensor(name: str, value: object) -> Tensor:
             f"{quotable(name)} of shape {quotable(shape)} and dtype {dtype} does not fill its data_offsets"
         )
     return tensor
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether every reader of JSON surely reads *value*, and could pass over it."""
+    match value:
+        case None | bool():
+            return True
+        case int() | float():
+            return -_SIZE_LIMIT <= value < _SIZE_LIMIT
+        case str():
+            return value.isascii()
+        case list():
+            return all(not isinstance(item, list) and _is_plain(item) for item in value)
+        case _:
+            return False
 
 
 def _is_sizes(value: object) -> TypeGuard[list[int]]:

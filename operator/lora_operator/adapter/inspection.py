@@ -12,9 +12,9 @@ from .copies import check_copies
 from .engine import EngineLimits, check_engine, check_modules, check_rank
 from .experts import check_experts, check_planned_experts
 from .files import Adapter, check_files
-from .findings import Code, Findings, Summary, Verdict
+from .findings import OWN_BASE, Code, Findings, Summary, Verdict
 from .misnamed import find_misnamed
-from .names import is_hub_id, is_weights
+from .names import CONFIG, is_hub_id, is_weights
 from .patterns import Patterns, layer_of
 from .scope import check_scope
 from .shapes import (
@@ -124,7 +124,7 @@ def _check_base_name(named: str | None, wanted: str | None, findings: Findings, 
         "base_model_name_or_path",
         found=named,
         expected=wanted,
-        fix="serve it on the base it was trained on; if this is the same base, correct the name in adapter_config.json",
+        fix=f"{OWN_BASE}; if this is the same base, correct the name in {CONFIG}",
     )
 
 

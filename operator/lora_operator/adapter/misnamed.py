@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from .base import Base
 from .foreign import UNWRAP, WRAPPERS
+from .names import JOINED
 from .patterns import layer_position
 from .tensors import Module
 
@@ -15,11 +16,7 @@ from .tensors import Module
 _STEMS = frozenset(
     {"model", "base_model", "language_model", "text_model", "llm", "transformer", "decoder", "gpt_neox", "layers", "h"}
 )
-_IN_ONE = {
-    "qkv_proj": ("q_proj", "k_proj", "v_proj"),
-    "W_pack": ("q_proj", "k_proj", "v_proj"),
-    "gate_up_proj": ("gate_proj", "up_proj"),
-}
+_IN_ONE = JOINED | {"W_pack": JOINED["qkv_proj"]}
 
 
 def find_misnamed(modules: Mapping[str, Module], base: Base) -> dict[str, str]:

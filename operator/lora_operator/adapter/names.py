@@ -12,6 +12,9 @@ WEIGHTS = "adapter_model.safetensors"
 INDEX = "adapter_model.safetensors.index.json"
 PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
 
+# What transformers or vLLM keep in one module, of which the parts are apart elsewhere.
+JOINED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+
 BASE_CONFIG = "config.json"
 
 _SHARD = re.compile(r"adapter_model-\d{5}-of-\d{5}\.safetensors")

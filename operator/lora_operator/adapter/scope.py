@@ -10,6 +10,10 @@ from .foreign import TRANSPOSE
 from .patterns import Patterns
 from .tensors import Module
 
+_OTHER_RANK = (
+    "take the config it was trained with; where its tensors were padded or joined since, r and lora_alpha in proportion"
+)
+
 
 def check_scope(modules: Mapping[str, Module], patterns: Patterns, findings: Findings) -> None:
     """Report modules that the config leaves out, and ranks that are not the config's."""
@@ -51,5 +55,5 @@ def _check_rank(module: Module, rank: int, findings: Findings) -> None:
             module.tensor_name(half),
             found=f"{list(tensor.shape)}, transposed" if transposed else f"rank {found}",
             expected=f"{list(tensor.shape[::-1])}" if transposed else f"rank {rank}, as r and rank_pattern say",
-            fix=TRANSPOSE if transposed else "make r and rank_pattern those it was trained with",
+            fix=TRANSPOSE if transposed else _OTHER_RANK,
         )

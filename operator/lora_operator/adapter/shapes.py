@@ -9,7 +9,7 @@ from .base import Base
 from .config import LoraConfig
 from .engine import EngineLimits
 from .experts import is_expert
-from .findings import Code, Findings, repr_bounded
+from .findings import OWN_BASE, Code, Findings, repr_bounded
 from .foreign import TRANSPOSE
 from .misnamed import explain_module
 from .patterns import Patterns, layer_of
@@ -31,10 +31,11 @@ def check_against_base(
     if not base.named and base.modules.keys().isdisjoint(modules):
         _report_names(modules, next(filter(None, words.values()), None), findings)
         return
+    has_experts = bool(words) and any(map(is_expert, base.modules))
     for module in modules.values():
         shape = base.modules.get(module.name)
         if shape is None:
-            _report_module(module.name, base, words[module.name], findings)
+            _report_module(module.name, base, words[module.name], findings, has_experts=has_experts)
             continue
         if module.embedding != (module.name == base.embedding):
             findings.error(
@@ -180,7 +181,7 @@ def _check_shape(module: Module, widths: Mapping[str, int], findings: Findings) 
                 module.tensor_name(half),
                 found=f"{list(tensor.shape)}, transposed" if transposed else list(tensor.shape),
                 expected=f"{list(tensor.shape[::-1]) if transposed else expected}",
-                fix=TRANSPOSE if transposed else "serve it on the base it was trained on, or train it on this one",
+                fix=TRANSPOSE if transposed else f"{OWN_BASE}, or train it on this one",
             )
 
 
@@ -203,15 +204,19 @@ def _report_names(modules: Mapping[str, Module], words: tuple[str, str] | None, 
     )
 
 
-def _report_module(name: str, base: Base, words: tuple[str, str] | None, findings: Findings) -> None:
+def _report_module(
+    name: str, base: Base, words: tuple[str, str] | None, findings: Findings, *, has_experts: bool
+) -> None:
     layer = layer_of(name)
     beyond = layer is not None and layer >= base.layers
     if words is not None:
         expected, fix = words
-    elif is_expert(name) and not any(map(is_expert, base.modules)):
+    elif name in base.unserved:
+        expected, fix = f"none (vLLM takes none there for {base.family})", "train without it, or merge it into the base"
+    elif is_expert(name) and not has_experts:
         expected, fix = "none on experts, where PEFT leaves it out", "train without experts, or merge it into the base"
     else:
         expected = f"a module of the base, which has {base.layers} layers"
-        fix = "serve it on the base it was trained on (vLLM drops such tensors without a word, or refuses them)"
+        fix = f"{OWN_BASE} (vLLM drops such tensors without a word, or refuses them)"
     code = Code.LAYER_OUT_OF_RANGE if beyond else Code.UNKNOWN_MODULE
     findings.error(code, name, found="in the adapter", expected=expected, fix=fix)

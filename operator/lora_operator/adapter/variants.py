@@ -8,9 +8,8 @@ import math
 
 from .base import Base
 from .config import LoraConfig
-from .experts import is_expert
 from .findings import Code, Findings, repr_bounded
-from .foreign import explain_kind, explain_text
+from .foreign import explain_text
 from .names import CONFIG
 
 _MERGE = "merge it into the base (PEFT's merge_and_unload), or train a plain LoRA"
@@ -102,30 +101,29 @@ def check_variant(config: LoraConfig, base: Base | None, findings: Findings) -> 
 
 
 def _check_parameters(targets: object, base: Base | None, findings: Findings) -> None:
-    """Report LoRAs on parameters, which are meant for experts; ones that the base surely lacks PEFT passes over."""
+    """Report LoRAs on parameters; PEFT passes over those of experts on a base that has none."""
     if not targets and not isinstance(targets, str):
         return
-    absent = isinstance(targets, list) and base is not None and all(_is_absent(target, base) for target in targets)
+    absent = (
+        base is not None
+        and base.family is not None
+        and not any(_is_of_experts(name) for names in (base.modules, base.others, base.unserved) for name in names)
+        and isinstance(targets, list)
+        and all(isinstance(target, str) and _is_of_experts(target.rpartition(".")[0]) for target in targets)
+    )
     report = findings.warning if absent else findings.error
     report(
         Code.UNSUPPORTED_VARIANT,
         "target_parameters",
         found=repr_bounded(targets),
         expected="not set (vLLM takes LoRAs on parameters for few architectures, by flags of its own)",
-        fix=f"leave it out of {CONFIG}: the base has no such parameters" if absent else _RETRAIN,
+        fix=f"leave it out of {CONFIG}: the base has no experts" if absent else _RETRAIN,
     )
 
 
-def _is_absent(target: object, base: Base) -> bool:
-    """Tell whether the base, all of whose modules are known, has none whose name ends as *target* wants."""
-    module = target.rpartition(".")[0] if isinstance(target, str) else ""
-    names = (*base.modules, *base.others, *base.unserved)
-    return (
-        bool(module)
-        and base.family is not None
-        and not any(map(is_expert, base.modules))
-        and not any(name == module or name.endswith(f".{module}") for name in names)
-    )
+def _is_of_experts(module: str) -> bool:
+    # Other parameters are not all known: PEFT would also find those of the LoRAs that it has just put in.
+    return "experts" in module.split(".")
 
 
 def _is_given(name: str, value: object) -> bool:
@@ -136,9 +134,6 @@ def _is_given(name: str, value: object) -> bool:
 
 
 def _check_kind(raw: dict[str, object], findings: Findings) -> None:
-    if raw.get("peft_type") != "LORA":
-        found, fix = explain_kind(raw)
-        findings.error(Code.UNSUPPORTED_VARIANT, "peft_type", found=found, expected='"LORA"', fix=fix)
     _check_task(raw.get("task_type"), findings)
     if raw.get("use_dora"):
         findings.error(
@@ -149,7 +144,7 @@ def _check_kind(raw: dict[str, object], findings: Findings) -> None:
             fix=explain_text(raw["use_dora"], _MERGE),
         )
     for name, expected, given, fix in (
-        ("bias", '"none"', raw.get("bias", "none") != "none", _NO_BIAS),
+        ("bias", '"none"', raw.get("bias", "none") != "none", _bias_fix(raw.get("bias"))),
         ("lora_bias", "false", bool(raw.get("lora_bias")), explain_text(raw.get("lora_bias"), _NO_BIAS)),
     ):
         if given:
@@ -161,6 +156,11 @@ def _check_kind(raw: dict[str, object], findings: Findings) -> None:
                 fix=fix,
             )
     _check_modules_to_save(raw.get("modules_to_save"), findings)
+
+
+def _bias_fix(bias: object) -> str:
+    is_none = bias is None or (isinstance(bias, str) and bias.lower() == "none")
+    return f'write "none" in {CONFIG}' if is_none else _NO_BIAS
 
 
 def _check_modules_to_save(modules: object, findings: Findings) -> None:
@@ -221,7 +221,7 @@ def _check_init(config: LoraConfig, findings: Findings) -> None:
         "init_lora_weights",
         found=repr_bounded(init),
         expected="an init that leaves the base's weights alone",
-        fix=_init_fix(text) if changes_base else explain_text(init, _RETRAIN),
+        fix=_init_fix(text) if changes_base else _plain_init(text) or explain_text(init, _RETRAIN),
     )
 
 
@@ -239,6 +239,10 @@ def _check_eva(config: object, findings: Findings) -> None:
                 expected=f"a number from {low:g} to {high:g}",
                 fix=f"correct it in {CONFIG}",
             )
+
+
+def _plain_init(init: str) -> str | None:
+    return f"write true in {CONFIG}, without quotes" if init == "true" else None
 
 
 def _init_fix(init: str) -> str:

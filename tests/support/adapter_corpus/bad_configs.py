@@ -200,6 +200,11 @@ _VARIANTS = (
     bad("kasa by its defaults", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={})),
     bad("kasa", Code.UNSUPPORTED_VARIANT, with_config(kasa_config={"beta": 1})),
     bad("LoRA on parameters of a layer", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["q_proj.weight"])),
+    *(
+        bad(f"LoRA on parameters of PEFT's own layers: {name}", Code.UNSUPPORTED_VARIANT,
+            with_config(target_parameters=[name]))
+        for name in ("lora_A.default.weight", "default.weight")
+    ),
     bad("LoRA on parameters of any layer", Code.UNSUPPORTED_VARIANT, with_config(target_parameters=["weight"])),
     bad("LoRA on parameters, by an empty text", Code.UNSUPPORTED_VARIANT, with_config(target_parameters="")),
     bad("embeddings tied by PEFT", Code.UNSUPPORTED_VARIANT,

@@ -122,7 +122,7 @@ class Court:
         """Hear one case; a poisonous one gets an engine of its own."""
         path = self._paths[case.name]
         base = base_from_directory(self._model(case.base))
-        verdict = inspect(open_directory(path, base=base), base, case.engine)
+        verdict = inspect(open_directory(path, stored=base.stored if base else None), base, case.engine)
         content = content_of(path, case.base)
         outcome = self._known.get(content) or self._ask_engine(case, path)
         return Ruling(

@@ -26,7 +26,7 @@ HOSTILE = {
     "half a surrogate pair in a name": json.dumps(GOOD.config | {"\udfff": 1}).encode(),
     "half a surrogate pair deep inside": json.dumps(GOOD.config | {"eva_config": {"a": ["\ud800"]}}).encode(),
     "NaN in a field that nobody reads": json.dumps(GOOD.config | {"eva_config": {"rho": float("nan")}}).encode(),
-    "a float beyond all floats": b'{"lora_alpha": 1e999}',
+    "a float beyond all floats": b'{"peft_type": "LORA", "lora_alpha": 1e999}',
     "nested 100,000 deep": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "two megabytes": b'{"a": "' + b"x" * 2 * 2**20 + b'"}',
     "a million values": b"[" + b"1," * 500_000 + b"1]",

@@ -1,6 +1,7 @@
 """Whole embeddings that PEFT saved beside a LoRA on them: compared with the base's own, where that is at hand."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def with_copy(embedding: np.ndarray, dtype: str = "F32", name: str = COPY) -> Ad
 
 
 def judged(files: AdapterFiles, base: Base, tmp_path: Path) -> Verdict:
-    return adapter.inspect(adapter.open_directory(files.write(tmp_path / "adapter"), base=base), base, CPU)
+    return adapter.inspect(adapter.open_directory(files.write(tmp_path / "adapter"), stored=base.stored), base, CPU)
 
 
 @pytest.mark.parametrize(("of_base", "of_copy"), [("F32", "F32"), ("BF16", "F32"), ("F32", "BF16"), ("BF16", "BF16")])
@@ -52,8 +53,24 @@ def test_a_copy_that_differs_in_its_last_value_is_refused(tmp_path: Path) -> Non
     assert "other values than the base's" in verdict.message()
 
 
-def test_a_copy_that_was_rounded_is_not_the_base_s(tmp_path: Path) -> None:
-    assert not judged(with_copy(EMBEDDING, "BF16"), base_with(EMBEDDING, tmp_path / "base"), tmp_path).servable
+def test_a_copy_that_was_rounded_is_not_the_base_s_and_to_be_left_out(tmp_path: Path) -> None:
+    verdict = judged(with_copy(EMBEDDING, "BF16"), base_with(EMBEDDING, tmp_path / "base"), tmp_path)
+    assert not verdict.servable
+    assert "in BF16" in verdict.message()
+    assert "only the dtype rounded it, save the adapter again" in verdict.message()
+
+
+def test_zero_is_zero_whatever_its_sign(tmp_path: Path) -> None:
+    base = base_with(np.zeros((2048, 128)), tmp_path / "base")
+    assert judged(with_copy(-np.zeros((2048, 128))), base, tmp_path).servable
+
+
+def test_a_base_that_has_become_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    base = base_with(EMBEDDING, tmp_path / "base")
+    path = tmp_path / "base" / "model.safetensors"
+    path.unlink()
+    os.mkfifo(path)
+    assert judged(with_copy(EMBEDDING), base, tmp_path).compatible == "Unknown"
 
 
 def test_a_copy_in_a_dtype_that_is_not_read_is_not_the_base_s(tmp_path: Path) -> None:
@@ -94,7 +111,7 @@ def test_a_copy_beside_no_lora_is_refused(level: str, tmp_path: Path) -> None:
     base = base_with(EMBEDDING, tmp_path / "base")
     files = make_adapter(tensors={COPY: tensor(EMBEDDING)})
     folder = files.write(tmp_path / "adapter")
-    opened = adapter.open_directory(folder, level=level, base=base)  # type: ignore[arg-type]
+    opened = adapter.open_directory(folder, level=level, stored=base.stored)  # type: ignore[arg-type]
     verdict = adapter.inspect(opened, base, CPU)
     assert [finding.code for finding in verdict.errors] == [Code.UNKNOWN_TENSOR]
     assert "beside no LoRA" in verdict.message()
@@ -105,7 +122,7 @@ def test_a_tied_head_is_a_copy_of_the_embedding(tmp_path: Path) -> None:
     base = base_with(EMBEDDING, tmp_path / "base", shape=tied)
     name = COPY.replace("model.model.embed_tokens", "model.lm_head")
     files = make_adapter(base=tied, targets=["q_proj", "lm_head"], tensors={name: tensor(EMBEDDING)})
-    opened = adapter.open_directory(files.write(tmp_path / "adapter"), base=base)
+    opened = adapter.open_directory(files.write(tmp_path / "adapter"), stored=base.stored)
     assert opened.copies == {name: True}
     gpu = replace(CPU, device="cuda")
     assert {finding.code for finding in adapter.inspect(opened, base, gpu).findings} == {Code.LM_HEAD_NOT_SUPPORTED}

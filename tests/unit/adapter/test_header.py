@@ -44,6 +44,15 @@ MALFORMED = {
     "offsets the wrong way round": entry(data_offsets=[4, 0]),
     "three offsets": entry(data_offsets=[0, 4, 4]),
     "offsets that don't fit the shape": entry(shape=[2]),
+    "a number beyond all floats in a further field": with_header(
+        '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "more": 1e999}}', b"1234"
+    ),
+    "a number of 500 digits in a further field": entry(more=10**500),
+    "a list of lists in a further field": entry(more=[[1]]),
+    "an object in a further field": entry(more={}),
+    "half a surrogate pair in a further field": entry(more="\ud800"),
+    "half a surrogate pair in the metadata": with_header('{"__metadata__": {"a": "\\ud800"}}'),
+    "an offset of minus zero": with_header('{"a": {"dtype": "F32", "shape": [1], "data_offsets": [-0, 4]}}', b"1234"),
     "a field too few": with_header('{"a": {"dtype": "F32", "shape": [1]}}', b"1234"),
     "a tensor that is a number": with_header('{"a": 1}'),
     "metadata that is no map of texts": with_header('{"__metadata__": {"a": 1}}'),
