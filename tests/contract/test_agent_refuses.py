@@ -16,6 +16,7 @@ from lora_operator.protocol.door import State
 from support import agents, fake_engine
 from support.adapters import TINY_LLAMA, AdapterFiles, make_adapter, other_base, tensor
 from support.agents import Pod
+from support.checkpoints import read_tensors, values, write_base
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,33 @@ async def test_what_is_known_of_the_engine_decides(
         await pod.push(entry)
         told = await pod.reaches(entry.engine_name, State.FAILED if refusal else State.LOADED)
         assert told.reason == (refusal or "")
+
+
+@pytest.mark.parametrize(
+    ("weights", "factor", "refusal"),
+    [
+        pytest.param("here", 1, None, id="equal to those here"),
+        pytest.param("here", 2, "UnknownTensor", id="others than those here"),
+        pytest.param("on the Hub", 1, None, id="equal to those on the Hub"),
+        pytest.param("on the Hub", 2, "UnknownTensor", id="others than those on the Hub"),
+        pytest.param("nowhere", 1, "BaseNotReadable", id="no weights to compare it with"),
+    ],
+)
+async def test_a_copy_of_the_base_s_embedding_is_compared_with_the_base(
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path, weights: str, factor: int, refusal: str | None
+) -> None:
+    base = write_base(tmp_path / "base", shards=2)
+    embedding = values(read_tensors(base)["model.embed_tokens.weight"])
+    copy = {"base_model.model.model.embed_tokens.base_layer.weight": tensor(embedding * factor)}
+    entry = agents.published_entry(hub, make_adapter(targets=("q_proj", "embed_tokens"), tensors=copy))
+    files = [path for path in base.iterdir() if weights == "on the Hub" or path.name == "config.json"]
+    hub.add_model(agents.BASE, {path.name: path.read_bytes() for path in files})
+    settings: dict[str, Any] = {"base_model_path": base} if weights == "here" else {}
+    async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url, **settings) as pod:
+        await pod.push(entry)
+        told = await pod.reaches(entry.engine_name, State.FAILED if refusal else State.LOADED)
+        assert told.reason == (refusal or "")
+        assert not list((pod.volume / ".fetch").iterdir())
 
 
 async def test_an_engine_that_says_it_is_a_build_for_the_cpu_is_judged_as_one(

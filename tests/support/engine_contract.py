@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 
 from lora_agent.engine import Health, NoAnswer, Refusal
 from lora_agent.vllm import VLLM, busy_adapters, told
-from support.adapters import AdapterFiles, make_adapter, other_base
+from support.adapters import AdapterFiles, make_adapter, other_base, tensor
 
 MAX_LORA_RANK = 16
 SERVED = "base"
@@ -170,6 +171,15 @@ async def what_is_wrong_but_well_formed_is_taken_without_a_word(bench: Bench) ->
     await bench.unload(name)
 
 
+async def embeddings_are_taken_with_the_whole_of_them_beside(bench: Bench) -> None:
+    """As PEFT saves them; the copy of the base's is left out, whatever is in it."""
+    name = unique()
+    copy = {"base_model.model.model.embed_tokens.base_layer.weight": tensor(np.ones((2048, 128)))}
+    files = make_adapter(targets=("q_proj", "embed_tokens"), tensors=copy)
+    assert (await bench.load(name, bench.adapter(files)))[0] == 200
+    await bench.unload(name)
+
+
 async def an_unknown_name_cannot_be_unloaded_or_asked(bench: Bench) -> None:
     name = unique()
     status, text = await bench.unload(name)
@@ -258,6 +268,7 @@ CHECKS: tuple[Check, ...] = (
         "a_rank_that_is_not_the_config_s_is_a_500",
     ),
     what_is_wrong_but_well_formed_is_taken_without_a_word,
+    embeddings_are_taken_with_the_whole_of_them_beside,
     an_unknown_name_cannot_be_unloaded_or_asked,
     an_adapter_answers_otherwise_than_the_base_and_always_the_same,
     a_route_that_is_not_there_is_fastapi_s_own_not_found,

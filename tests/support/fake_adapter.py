@@ -12,6 +12,9 @@ from typing import Any
 
 _PACKED = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head"}
 
+# Copies of the base's own, which PEFT saves beside a LoRA on them.
+_LEFT_OUT = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
+
 
 class NotThere(Exception):  # noqa: N818 - an answer, not an accident
     """There is no adapter in this place."""
@@ -41,7 +44,7 @@ def check(path: Path, *, max_lora_rank: int) -> None:
     if foreign:
         raise RefusedError(f"While loading {path}, expected target modules in {_PACKED} but received {foreign}")
     for name, tensor in tensors.items():
-        ranks = tensor["shape"][0] if ".lora_A." in name else tensor["shape"][-1]
+        ranks = tensor["shape"][0] if name.endswith((".lora_A.weight", ".lora_embedding_A")) else tensor["shape"][-1]
         if ranks > max_lora_rank:
             raise RefusedError(
                 f"The size of tensor a ({max_lora_rank}) must match the size of tensor b ({ranks}) "
@@ -88,7 +91,7 @@ def _tensors(path: Path) -> dict[str, Any]:
     end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
     if 8 + length + end > len(data):
         raise RefusedError("Error while deserializing header: incomplete metadata, file not fully covered")
-    return tensors
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(_LEFT_OUT)}
 
 
 def _module(name: str) -> str:
