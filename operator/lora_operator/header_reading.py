@@ -46,20 +46,16 @@ async def read_shapes(
     read: ReadSpan, sizes: Mapping[str, int], config: Mapping[str, object] | None, *, limit: int = BYTES_LIMIT
 ) -> Base | None:
     """Return a base's shapes by the headers of all of its shards, else by its config; *sizes* are its files'."""
-    headers = await read_headers(read, sizes, limit=limit)
+    headers = await _read_headers(read, {name: sizes[name] for name in base_weights_files(sizes)}, limit)
     # In a thread: the headers of a large mixture of experts are megabytes of JSON.
-    exact = await asyncio.to_thread(base_from_headers, headers.values(), config) if headers else None
+    exact = await asyncio.to_thread(base_from_headers, headers, config) if headers else None
     return exact or (base_from_config(config) if config is not None else None)
 
 
-async def read_headers(read: ReadSpan, sizes: Mapping[str, int], *, limit: int = BYTES_LIMIT) -> Mapping[str, Header]:
-    """Read the header of every shard among the files of a base, whose *sizes* are given.
-
-    None where one of them is no safetensors file, or there is too much to ask for.
-    """
-    shards = {name: sizes[name] for name in base_weights_files(sizes)}
+async def _read_headers(read: ReadSpan, shards: Mapping[str, int], limit: int) -> list[Header]:
+    """Read every shard's header; none where one of them is no safetensors file, or there is too much to ask for."""
     if len(shards) > _SHARDS_LIMIT:
-        return {}
+        return []
     turn, bounded = asyncio.Semaphore(_AT_ONCE), _bounded(read, limit)
 
     async def header(name: str, size: int) -> Header:
@@ -72,8 +68,8 @@ async def read_headers(read: ReadSpan, sizes: Mapping[str, int], *, limit: int =
     for one in found:
         if isinstance(one, BaseException) and not isinstance(one, HeaderError | _TooMuchError):
             raise one
-    headers = {name: one for name, one in zip(shards, found, strict=True) if isinstance(one, Header)}
-    return headers if len(headers) == len(shards) else {}
+    headers = [one for one in found if isinstance(one, Header)]
+    return headers if len(headers) == len(shards) else []
 
 
 class _TooMuchError(Exception):

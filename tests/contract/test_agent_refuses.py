@@ -78,25 +78,22 @@ async def test_what_is_known_of_the_engine_decides(
 
 
 @pytest.mark.parametrize(
-    ("weights", "factor", "refusal"),
+    ("beside", "factor", "refusal"),
     [
-        pytest.param("here", 1, None, id="equal to those here"),
-        pytest.param("here", 2, "UnknownTensor", id="others than those here"),
-        pytest.param("on the Hub", 1, None, id="equal to those on the Hub"),
-        pytest.param("on the Hub", 2, "UnknownTensor", id="others than those on the Hub"),
-        pytest.param("nowhere", 1, "BaseNotReadable", id="no weights to compare it with"),
+        pytest.param(True, 1, None, id="equal"),
+        pytest.param(True, 2, "UnknownTensor", id="others"),
+        pytest.param(False, 1, "BaseNotReadable", id="no weights to compare it with"),
     ],
 )
 async def test_a_copy_of_the_base_s_embedding_is_compared_with_the_base(
-    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path, weights: str, factor: int, refusal: str | None
+    hub: hubserver.Hub, engine: fake_engine.Engine, tmp_path: Path, beside: bool, factor: int, refusal: str | None
 ) -> None:
     base = write_base(tmp_path / "base", shards=2)
     embedding = values(read_tensors(base)["model.embed_tokens.weight"])
     copy = {"base_model.model.model.embed_tokens.base_layer.weight": tensor(embedding * factor)}
     entry = agents.published_entry(hub, make_adapter(targets=("q_proj", "embed_tokens"), tensors=copy))
-    files = [path for path in base.iterdir() if weights == "on the Hub" or path.name == "config.json"]
-    hub.add_model(agents.BASE, {path.name: path.read_bytes() for path in files})
-    settings: dict[str, Any] = {"base_model_path": base} if weights == "here" else {}
+    agents.publish_base(hub)
+    settings: dict[str, Any] = {"base_model_path": base} if beside else {}
     async with agents.running(tmp_path, engine_url=engine.url, hub_url=hub.url, **settings) as pod:
         await pod.push(entry)
         told = await pod.reaches(entry.engine_name, State.FAILED if refusal else State.LOADED)

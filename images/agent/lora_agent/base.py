@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from lora_operator import adapter
 from lora_operator.header_reading import read_shapes
 from lora_operator.protocol import door
 
-HEADERS_LIMIT: Final = 16 << 20
+_HEADERS_LIMIT: Final = 16 << 20
 """Parsed, headers take several times their bytes, and the agent has little memory."""
 
 
@@ -30,8 +30,6 @@ class Known:
 
     wire: door.Base
     shapes: adapter.Base | None
-    token: str | None = field(default=None, repr=False)
-    """What the Hub gave it for."""
 
 
 async def read_base(*, name: str, path: Path | None, hub: Hub, tokens: Iterable[str | None]) -> Known:
@@ -43,8 +41,7 @@ async def read_base(*, name: str, path: Path | None, hub: Hub, tokens: Iterable[
         try:
             config = _parse(await hub.base_config(name, token=token), where=f"config.json of {name}")
             shapes = adapter.base_from_config(config)
-            known = _known(name, config, None, shapes) if shapes else await _from_headers(name, config, hub, token)
-            return replace(known, token=token)
+            return _known(name, config, None, shapes) if shapes else await _from_headers(name, config, hub, token)
         except Trouble as trouble:
             refusals.append(trouble)
     raise refusals[0]
@@ -56,7 +53,7 @@ async def _from_headers(name: str, config: Mapping[str, Any], hub: Hub, token: s
     async def read(path: str, start: int, stop: int) -> bytes:
         return await hub.base_span(name, path, commit=commit, token=token, start=start, stop=stop)
 
-    shapes = await read_shapes(read, sizes, config, limit=HEADERS_LIMIT)
+    shapes = await read_shapes(read, sizes, config, limit=_HEADERS_LIMIT)
     return _known(name, config, shapes, shapes)
 
 

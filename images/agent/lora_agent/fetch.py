@@ -6,7 +6,6 @@ Nothing is published that was not verified: the files' sha256, the digest, the s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,6 @@ from typing import Final
 from lora_agent.backoff import Ends, Trouble
 from lora_agent.base import Known
 from lora_agent.disk import Disk, NoSpace, hex_of, sync
-from lora_agent.embeddings import beside
 from lora_agent.hub import Hub
 from lora_operator import adapter
 from lora_operator.engines.limits import completed
@@ -39,8 +37,7 @@ class Fetcher:
             with self.disk.reserve(entry.size_bytes) as place:
                 for file in entry.files:
                     await self.hub.download(entry.hub, file, token=token, into=place / file.path)
-                async with beside(place, base, hub=self.hub, disk=self.disk) as stored:
-                    verdict = await asyncio.to_thread(self._judge, entry, place, base, stored, version)
+                verdict = await asyncio.to_thread(self._judge, entry, place, base, version)
                 if not verdict.servable:
                     unknown = verdict.compatible == "Unknown"
                     raise Trouble(verdict.reason, verdict.message(), ends=Ends.REFUSED if unknown else Ends.CONTENT)
@@ -51,11 +48,10 @@ class Fetcher:
         except OSError as error:
             raise Trouble("DiskError", f"the adapters volume: {error.strerror}", ends=Ends.REFUSED) from error
 
-    def _judge(
-        self, entry: Entry, place: Path, base: Known, stored: Mapping[str, adapter.Stored], version: str | None
-    ) -> adapter.Verdict:
+    def _judge(self, entry: Entry, place: Path, base: Known, version: str | None) -> adapter.Verdict:
         limits = completed(replace(self.limits, version=version), base=base.wire.config)
         expected = {file.path: file.sha256 for file in entry.files}
+        stored = base.shapes.stored if base.shapes else None
         opened = adapter.open_directory(place, level="full", expected=expected, stored=stored)
         return adapter.inspect(opened, base.shapes, limits, base_name=base.wire.name)
 

@@ -5,7 +5,6 @@ Operator, agent and trainer import it; it imports nothing else of ours, and need
 
 from .base import Base, Stored, base_from_config, base_from_headers, base_from_shapes, find_stored
 from .base_directory import base_from_directory, read_base_config
-from .copies import copied_modules
 from .directory import open_directory
 from .engine import DEVICES, DTYPES, EngineLimits
 from .files import Adapter, FileFacts, from_config, from_parts
@@ -39,7 +38,6 @@ __all__ = [
     "base_from_headers",
     "base_from_shapes",
     "base_weights_files",
-    "copied_modules",
     "digest",
     "engine_name",
     "find_stored",

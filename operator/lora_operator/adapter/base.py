@@ -27,11 +27,6 @@ class Stored:
     start: int
     tensor: Tensor
 
-    @property
-    def size(self) -> int:
-        """How many bytes it has."""
-        return self.tensor.end - self.tensor.begin
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:

@@ -15,12 +15,6 @@ from .tensors import Module, copied_module
 _SAVE = "save the adapter again with PEFT's save_pretrained, with save_embedding_layers=False"
 
 
-def copied_modules(adapter: Adapter) -> frozenset[str]:
-    """Return the modules of which the adapter has the whole weight, as its file calls them."""
-    names = (copied_module(name) for header in adapter.headers.values() for name in header.tensors)
-    return frozenset(name for name in names if name is not None)
-
-
 def check_copies(adapter: Adapter, modules: Mapping[str, Module], base: Base | None, findings: Findings) -> None:
     """Report copies of the base's embeddings that are not as the base has them, or could not be compared."""
     by_name = {module.saved_as or name: module for name, module in modules.items()}
