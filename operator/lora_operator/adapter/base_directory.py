@@ -19,6 +19,8 @@ from .names import BASE_CONFIG, base_weights_files
 
 # The longest have some 100 kB, of which most says how each module is quantised.
 _CONFIG_LIMIT = 4 * 1024 * 1024
+# Of which weights PEFT saves copies; the others' headers may be many megabytes of names.
+_ENDS = ("embed_tokens.weight", "lm_head.weight")
 
 
 def base_from_directory(path: str | Path) -> Base | None:
@@ -28,9 +30,9 @@ def base_from_directory(path: str | Path) -> Base | None:
     """
     folder = Path(path)
     config = read_base_config(folder / BASE_CONFIG)
-    headers = dict(_headers(folder))
-    base = base_from_headers(headers.values(), config) or base_from_config(config)
-    return base and replace(base, stored=find_stored(headers, config))
+    ends: dict[Path, Header] = {}
+    base = base_from_headers(_headers(folder, ends), config) or base_from_config(config)
+    return base and replace(base, stored=find_stored(ends, config))
 
 
 def read_base_config(path: Path) -> dict[str, object]:
@@ -48,10 +50,14 @@ def read_base_config(path: Path) -> dict[str, object]:
     return config
 
 
-def _headers(folder: Path) -> Iterator[tuple[Path, Header]]:
+def _headers(folder: Path, ends: dict[Path, Header]) -> Iterator[Header]:
+    """Yield the header of each file; note in *ends* those with an embedding or a head, and hold on to no other."""
     for name in base_weights_files(path.name for path in folder.iterdir()):
         with open_regular(folder / name) as file:
-            yield folder / name, read_header(file, os.fstat(file.fileno()).st_size)
+            header = read_header(file, os.fstat(file.fileno()).st_size)
+        if any(tensor.endswith(_ENDS) for tensor in header.tensors):
+            ends[folder / name] = header
+        yield header
 
 
 @contextmanager

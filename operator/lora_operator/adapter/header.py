@@ -133,7 +133,7 @@ def _entries(raw: bytes) -> dict[str, object]:
     try:
         text = raw.decode("utf-8")
         # Only a negative zero may pass for a size; nearly no header has a minus, and a function for numbers is slow.
-        parse_int = _no_negative if "-" in text else None
+        parse_int = _no_negative_zero if "-" in text else None
         entries = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=parse_int)
     except (RecursionError, ValueError) as error:
         if isinstance(error, HeaderError):
@@ -164,7 +164,7 @@ def _no_constant(name: str) -> object:
     raise _malformed(f"holds {name}")
 
 
-def _no_negative(digits: str) -> int:
+def _no_negative_zero(digits: str) -> int:
     if digits == "-0":
         raise _malformed("holds a negative zero")
     return int(digits)
